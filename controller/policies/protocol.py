@@ -1,0 +1,20 @@
+"""What a policy is: two pure functions of what is known. Policies are found by entry point `testbed.policies`."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from controller.model import Decision, Placement, Problem, Snapshot, Trigger
+
+
+class Policy(Protocol):
+    """Built once a run with the `options` of the experiment's policy; must be deterministic."""
+
+    def __init__(self, problem: Problem, options: Mapping[str, Any]) -> None: ...
+
+    def start(self, snapshot: Snapshot) -> Decision:
+        """The first placement (epoch 1)."""
+        ...
+
+    def decide(self, snapshot: Snapshot, current: Placement, triggers: tuple[Trigger, ...]) -> Decision:
+        """Called each period; `triggers` is what change detection raised, often empty."""
+        ...
