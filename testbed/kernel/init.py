@@ -1,0 +1,64 @@
+"""The first process of a guest: makes a private file system view, runs the director, powers the guest off.
+
+The host's files are seen read-only below a layer in memory: the guest may write anywhere and nothing of it reaches
+the host, except in the run folder, which is mounted on its own. A Python program, since a set-uid `mount` would lose
+root inside a user namespace.
+
+Run by the kernel: python -m testbed.kernel.init RUN_FOLDER DIRECTOR_MODULE
+"""
+
+import ctypes
+import importlib
+import os
+import sys
+import traceback
+from pathlib import Path
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_MOVE = 1, 2, 4, 8192
+POWER_OFF = 0x4321FEDC
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def mount(source: str, target: str, kind: str, flags: int = 0, options: str = "") -> None:
+    if _libc.mount(source.encode(), target.encode(), kind.encode(), flags, options.encode()):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), f"mount {kind} on {target}")
+
+
+def private_view(run_folder: str) -> None:
+    """The host's files under a layer in memory; only `run_folder` is the host's own."""
+    mount("tmpfs", "/run", "tmpfs")
+    for name in ("upper", "work", "root"):
+        Path("/run", name).mkdir()
+    mount("overlay", "/run/root", "overlay", MS_NOSUID, "lowerdir=/,upperdir=/run/upper,workdir=/run/work")
+    for source, name, kind in (
+        ("proc", "proc", "proc"),
+        ("sysfs", "sys", "sysfs"),
+        ("devtmpfs", "dev", "devtmpfs"),
+        ("tmpfs", "run", "tmpfs"),
+    ):
+        mount(source, f"/run/root/{name}", kind, MS_NOSUID)
+    for name, kind in (("pts", "devpts"), ("shm", "tmpfs")):
+        Path("/run/root/dev", name).mkdir(exist_ok=True)
+        mount(kind, f"/run/root/dev/{name}", kind, MS_NOSUID)
+    mount("none", f"/run/root{run_folder}", "hostfs", MS_NOSUID | MS_NODEV, run_folder)
+    os.chroot("/run/root")
+    os.chdir(run_folder)
+
+
+def main(run_folder: str, director: str) -> None:
+    os.environ.update(PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", HOME="/root", LANG="C.UTF-8")
+    private_view(run_folder)
+    importlib.import_module(director).main(Path(run_folder))
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:3])  # the kernel appends words of its own
+    except BaseException:  # the guest ends here: whatever it was goes to the console, which the host keeps
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.sync()
+        _libc.reboot(POWER_OFF)

@@ -1,0 +1,66 @@
+"""A Mininet host and interface that are set up by netlink: no shell command carries data."""
+
+from typing import Any
+
+from mininet.link import Intf
+from mininet.node import Host
+from pyroute2 import IPRoute
+
+from testbed.network.namespace import inside, no_offloads, open_netlink, set_parameters
+
+PREFIX_LENGTH = 16
+
+
+class NetlinkHost(Host):
+    """A network namespace with one address. `netlink` is a socket inside it."""
+
+    def __init__(self, name: str, **params: Any) -> None:
+        super().__init__(name, **params)
+        self.netlink: IPRoute = open_netlink(self.netns)
+        with inside(self.netns):
+            set_parameters()
+        self.netlink.link("set", index=1, state="up")
+
+    @property
+    def netns(self) -> str:
+        return f"/proc/{self.pid}/ns/net"
+
+    def config(self, **_: Any) -> dict[str, Any]:  # type: ignore[override]
+        """Mininet would run ifconfig and route here."""
+        return {}
+
+    def take(self, interface: "NetlinkIntf", ip: str) -> None:
+        """Bring the host's interface up under its address."""
+        index = self.netlink.link_lookup(ifname=interface.name)[0]
+        self.netlink.addr("add", index=index, address=ip, prefixlen=PREFIX_LENGTH)
+        with inside(self.netns):
+            no_offloads(interface.name)
+        self.netlink.link("set", index=index, state="up")
+        interface.index, interface.netlink = index, self.netlink
+
+    def know(self, neighbours: dict[str, str]) -> None:
+        """Permanent neighbour entries {ip: mac}: no request is flooded, no first packet waits."""
+        for interface in self.intfList():
+            for ip, mac in neighbours.items():
+                self.netlink.neigh("replace", ifindex=interface.index, dst=ip, lladdr=mac, state="permanent")
+
+
+class NetlinkIntf(Intf):
+    """An interface known by its index and by the netlink socket of the namespace that it is in."""
+
+    index: int = 0
+    netlink: IPRoute | None = None
+
+    def config(self, **_: Any) -> dict[str, Any]:  # type: ignore[override]
+        return {}
+
+    def setMAC(self, macstr: str) -> str:  # noqa: N802  Mininet's name
+        self.mac = macstr
+        return ""
+
+    def setIP(self, ipstr: str, prefixLen: int | None = None) -> str:  # noqa: N802, N803  Mininet's names
+        self.ip, self.prefixLen = ipstr, prefixLen
+        return ""
+
+    def delete(self) -> None:
+        """A veth goes with its namespace; the sandbox takes the rest."""

@@ -1,0 +1,97 @@
+"""A Mininet link whose two directions are each one netem qdisc, changed in place and read back."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+from mininet.link import Link
+from mininet.node import Node
+from pyroute2 import IPRoute
+
+from testbed.network import netem
+from testbed.network.host import NetlinkHost, NetlinkIntf
+from testbed.network.namespace import no_offloads
+from testbed.plan import LinkPlan, Shape
+
+Direction = Literal["up", "down"]
+
+
+class ShapingError(Exception):
+    """The kernel does not hold what was asked."""
+
+
+class ShapedLink(Link):
+    """`up` shapes what leaves the first node, `down` what leaves the second."""
+
+    def __init__(self, node1: Node, node2: Node, *, plan: LinkPlan, root: IPRoute, seed: int, **params: Any) -> None:
+        self.plan = plan
+        self.root = root
+        self.seed = seed
+        self.asked: dict[Direction, Shape] = {"up": plan.up, "down": plan.down}
+        super().__init__(node1, node2, fast=True, **params)
+
+    def makeIntfPair(  # type: ignore[override]  # noqa: N802  Mininet's name
+        self,
+        intfname1: str,
+        intfname2: str,
+        addr1: str | None = None,
+        addr2: str | None = None,
+        node1: Node = None,
+        node2: Node = None,
+        deleteIntfs: bool = True,  # noqa: N803, ARG002
+    ) -> None:
+        ends = [_end(intfname1, addr1, node1), _end(intfname2, addr2, node2)]
+        self.root.link("add", kind="veth", peer=ends[1], **ends[0])
+
+    def bring_up(self, addresses: Mapping[str, str]) -> None:
+        """Both ends up, offloads off. `addresses` holds the IP of each host."""
+        for interface in (self.intf1, self.intf2):
+            if isinstance(interface.node, NetlinkHost):
+                interface.node.take(interface, addresses[interface.node.name])
+                continue
+            interface.index, interface.netlink = self.root.link_lookup(ifname=interface.name)[0], self.root
+            no_offloads(interface.name)
+            self.root.link("set", index=interface.index, state="up")
+
+    def shape(self) -> None:
+        """The first shape of both directions; after the switches have taken their ports. Raises ShapingError."""
+        for position, direction in enumerate(("up", "down")):
+            interface = self.interface(direction)
+            netem.add(interface.netlink, interface.index, self.asked[direction], self.seed + position)
+            self._verify(direction)
+
+    def set(self, direction: Direction, shape: Shape | None = None, **changes: int) -> Shape:
+        """Change one direction in place and read it back; `changes` name fields of `Shape`. Raises ShapingError."""
+        self.asked[direction] = replace(shape or self.asked[direction], **changes)
+        interface = self.interface(direction)
+        netem.change(interface.netlink, interface.index, self.asked[direction])
+        return self._verify(direction)
+
+    def interface(self, direction: Direction) -> NetlinkIntf:
+        return self.intf1 if direction == "up" else self.intf2
+
+    def traffic(self, direction: Direction) -> dict[str, int]:
+        """Bytes, packets and drops of a direction's qdisc since the start."""
+        interface = self.interface(direction)
+        for qdisc in interface.netlink.get_qdiscs(index=interface.index):
+            if qdisc.get_attr("TCA_KIND") == "netem":
+                basic, queue = (qdisc.get_attr("TCA_STATS2").get_attr(f"TCA_STATS_{n}") for n in ("BASIC", "QUEUE"))
+                return {"tx_bytes": basic["bytes"], "tx_packets": basic["packets"], "dropped": queue["drops"]}
+        raise ShapingError(f"link {self.plan.name} {direction}: its netem is gone")
+
+    def _verify(self, direction: Direction) -> Shape:
+        interface = self.interface(direction)
+        held = netem.read(interface.netlink, interface.index)
+        if not netem.same(self.asked[direction], held):
+            raise ShapingError(f"link {self.plan.name} {direction}: asked {self.asked[direction]}, kernel holds {held}")
+        assert held is not None
+        return held
+
+
+def _end(name: str, mac: str | None, node: Node) -> dict[str, Any]:
+    end: dict[str, Any] = {"ifname": name}
+    if mac:
+        end["address"] = mac
+    if isinstance(node, NetlinkHost):
+        end["net_ns_pid"] = node.pid
+    return end

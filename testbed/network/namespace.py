@@ -1,0 +1,76 @@
+"""Network namespaces: step into one, open a netlink socket there, set its kernel parameters.
+
+A netlink socket belongs to the namespace that it was opened in, so one short visit per host is enough.
+"""
+
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from pyroute2 import IPRoute
+
+CLONE_NEWNET = 0x40000000
+SIOCETHTOOL = 0x8946
+# checksum, scatter-gather segmentation, generic segmentation, generic receive: each "set" command of ethtool
+OFFLOADS = {"tx-checksum": 0x17, "tso": 0x1F, "gso": 0x24, "gro": 0x2C}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+# TCP behaves the same on every machine; a persistent connection keeps its window while it idles.
+PARAMETERS: Mapping[str, str] = {
+    "net/ipv4/tcp_slow_start_after_idle": "0",
+    "net/ipv4/tcp_no_metrics_save": "1",
+    "net/ipv4/tcp_congestion_control": "cubic",
+    "net/ipv4/tcp_rmem": "4096 1048576 33554432",
+    "net/ipv4/tcp_wmem": "4096 1048576 33554432",
+    "net/ipv6/conf/all/disable_ipv6": "1",
+    "net/ipv6/conf/default/disable_ipv6": "1",
+}
+
+
+@contextmanager
+def inside(netns: str) -> Iterator[None]:
+    """The calling thread is in the namespace at the path `netns` (/proc/PID/ns/net) until the block ends."""
+    here = os.open("/proc/self/ns/net", os.O_RDONLY)
+    there = os.open(netns, os.O_RDONLY)
+    try:
+        _setns(there)
+        try:
+            yield
+        finally:
+            _setns(here)
+    finally:
+        os.close(there)
+        os.close(here)
+
+
+def open_netlink(netns: str) -> IPRoute:
+    with inside(netns):
+        return IPRoute()
+
+
+def set_parameters(parameters: Mapping[str, str] = PARAMETERS) -> None:
+    """Write the kernel parameters of the namespace that the thread is in; one that the kernel lacks is left alone."""
+    for name, value in parameters.items():
+        path = Path("/proc/sys") / name
+        if path.exists():
+            path.write_text(value)
+
+
+def no_offloads(interface: str) -> None:
+    """Packets leave as they will be on the wire: whole checksums, no 64 kB lumps that count as one packet."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        for command in OFFLOADS.values():
+            value = ctypes.create_string_buffer(struct.pack("=II", command, 0))
+            request = struct.pack("16sP", interface.encode(), ctypes.addressof(value))
+            fcntl.ioctl(control, SIOCETHTOOL, request)
+
+
+def _setns(descriptor: int) -> None:
+    if _libc.setns(descriptor, CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "setns")

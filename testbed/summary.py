@@ -1,0 +1,236 @@
+"""Journal records -> the numbers of a run (`summary.json`). Pure; the journal alone decides.
+
+Definitions, on which every figure here rests:
+
+* *Latency* of a request: `done_us - sent_us`. One that failed or was never answered has infinite latency and counts
+  in every percentile as such, never dropped; an infinite percentile is written as null. Percentiles are nearest rank.
+* *Window*: the requests sent in [end - window, end), with `end` stepped by 1 s from 1 s to the end of the run. It
+  violates when its SLA percentile exceeds the SLA latency. A window in which nothing was sent says nothing and keeps
+  the state of the one before. `violated_s` is the number of violating steps, each worth its second.
+* *Recovery* after an event: from the end of the first violating window (after the event, before the next) to the end
+  of the first of 3 consecutive good ones, looked for until the run ends. 0: never violated; null: never recovered.
+  Of the whole run: null if an event was never recovered from, else the largest. Without events, the start is the event.
+* *Phases* of an event, by time of sending: before = since the last event; during = from the event to the end of the
+  recovery (one window if nothing was violated, the next event at the latest); after = from there to the next event.
+* *lost*: sent, by the `end` record, and in no `request` record. *duplicated*: further answers to a request.
+* `bytes.data`: what network spans carried, of ok and failed requests. `bytes.moves`: what the prepare phases of moves
+  carried, aborted ones included: those bytes crossed the network too. The first placement (epoch 1) is not a move.
+* *answers*: ok requests compared with the unsplit model, and how many were equal.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from testbed.fidelity import assess
+from testbed.percentile import UNANSWERED, percentile
+
+Record = dict[str, Any]
+Summary = dict[str, Any]
+
+STEP_US = 1_000_000
+GOOD_WINDOWS = 3
+LAST_US = 30_000_000
+PERCENTS = (50, 95, 99)
+
+
+def summarise(records: Iterable[Record]) -> Summary:
+    """Never fails on a journal that the testbed wrote, however early it stops: what is not known is null or 0."""
+    everything = list(records)
+    kinds: dict[str, list[Record]] = defaultdict(list)
+    for record in everything:
+        kinds[record["kind"]].append(record)
+    run = kinds["run"][0] if kinds["run"] else {}
+    end = kinds["end"][-1] if kinds["end"] else {}
+    requests = first_records(kinds["request"])
+    duration_us = run.get("duration_us", 0)
+    steps = windows(requests, run["sla"], duration_us) if run else []
+    happened = disturbances(kinds["event"], steps, run["sla"]["window_us"], duration_us) if run else []
+    fidelity = assess(everything)
+    return {
+        "name": run.get("name"),
+        "policy": run.get("policy"),
+        "seed": run.get("seed"),
+        "clock": run.get("clock"),
+        "kernel": run.get("kernel"),
+        "fidelity": {
+            "verdict": fidelity.verdict,
+            "reasons": list(fidelity.reasons),
+            "figures": fidelity.figures,
+        },
+        "requests": _requests(kinds["request"], requests, end),
+        "latency_ms": percentiles_ms(requests),
+        "last_30s": percentiles_ms([r for r in requests if r["sent_us"] >= duration_us - LAST_US]),
+        "sla": {
+            "percentile": run["sla"]["percentile"] if run else None,
+            "latency_ms": run["sla"]["latency_us"] / 1000 if run else None,
+            "window_s": run["sla"]["window_us"] / 1e6 if run else None,
+            "violated_s": sum(bad for _, _, bad in steps),
+            "recovery_s": _recovery([event["recovery_s"] for event in happened]),
+        },
+        "bytes": {"data": _data_bytes(requests), "moves": _moved_bytes(kinds["move"])},
+        "moves": _moves(kinds["move"]),
+        "decision_ms": _decisions(kinds["decision"]),
+        "answers": {
+            "checked": sum(r["outcome"] == "ok" and bool(r["checked"]) for r in requests),
+            "equal": sum(r["outcome"] == "ok" and bool(r["checked"]) and bool(r["equal"]) for r in requests),
+        },
+        "events": [event | _phases(requests, event) for event in happened],
+        "streams": _streams(run.get("streams", ()), requests),
+        "links": _links(kinds["traffic"]),
+        "wall_s": end.get("wall_s"),
+        "virtual_s": end["virtual_us"] / 1e6 if end else None,
+        "versions": run.get("versions", {}),
+    }
+
+
+def latency_us(request: Record) -> float:
+    if request["outcome"] != "ok" or request["done_us"] is None:
+        return UNANSWERED
+    return float(request["done_us"] - request["sent_us"])
+
+
+def first_records(requests: Iterable[Record]) -> list[Record]:
+    """One record for each (stream, id), the first; ordered by time of sending."""
+    first: dict[tuple[str, int], Record] = {}
+    for request in requests:
+        first.setdefault((request["stream"], request["id"]), request)
+    return sorted(first.values(), key=lambda r: (r["sent_us"], r["stream"], r["id"]))
+
+
+def windows(requests: Sequence[Record], sla: Record, duration_us: int) -> list[tuple[int, float | None, bool]]:
+    """(end of the window in us, its SLA percentile in us, violating) for every step; `requests` ordered by sending."""
+    found: list[tuple[int, float | None, bool]] = []
+    first = last = 0
+    violating = False
+    for end_us in range(STEP_US, duration_us + STEP_US, STEP_US):
+        while last < len(requests) and requests[last]["sent_us"] < end_us:
+            last += 1
+        while first < last and requests[first]["sent_us"] < end_us - sla["window_us"]:
+            first += 1
+        level = percentile([latency_us(r) for r in requests[first:last]], sla["percentile"])
+        if level is not None:
+            violating = level > sla["latency_us"]
+        found.append((end_us, level, violating))
+    return found
+
+
+def disturbances(
+    events: Iterable[Record], steps: Sequence[tuple[int, float | None, bool]], window_us: int, duration_us: int
+) -> list[dict[str, Any]]:
+    """Each event (those of one instant are one) with its recovery and the borders of its phases."""
+    texts: dict[int, list[str]] = defaultdict(list)
+    for event in events:
+        texts[event["asked_us"]].append(event["text"])
+    if not texts:
+        texts[0] = ["start"]
+    times = sorted(texts)
+    found = []
+    for place, at_us in enumerate(times):
+        next_us = times[place + 1] if place + 1 < len(times) else duration_us
+        recovery_us, good_us = _recover(steps, at_us, next_us)
+        calm_us = at_us + window_us if recovery_us == 0 else next_us if good_us is None else good_us
+        found.append(
+            {
+                "text": ", ".join(dict.fromkeys(texts[at_us])),
+                "t_s": at_us / 1e6,
+                "since_s": times[place - 1] / 1e6 if place else 0.0,
+                "calm_s": min(calm_us, next_us) / 1e6,
+                "until_s": next_us / 1e6,
+                "recovery_s": None if recovery_us is None else recovery_us / 1e6,
+            }
+        )
+    return found
+
+
+def _recover(
+    steps: Sequence[tuple[int, float | None, bool]], at_us: int, next_us: int
+) -> tuple[int | None, int | None]:
+    """(recovery time, end of the first good window): (0, None) never violated, (None, None) never recovered."""
+    after = [(end_us, bad) for end_us, _, bad in steps if end_us > at_us]
+    broken = next((place for place, (end_us, bad) in enumerate(after) if bad and end_us <= next_us), None)
+    if broken is None:
+        return 0, None
+    for place in range(broken, len(after) - GOOD_WINDOWS + 1):
+        if not any(bad for _, bad in after[place : place + GOOD_WINDOWS]):
+            return after[place][0] - after[broken][0], after[place][0]
+    return None, None
+
+
+def _recovery(each: Sequence[float | None]) -> float | None:
+    known = [seconds for seconds in each if seconds is not None]
+    return max(known) if each and len(known) == len(each) else None
+
+
+def _phases(requests: Sequence[Record], event: dict[str, Any]) -> dict[str, Any]:
+    borders = {"before": ("since_s", "t_s"), "during": ("t_s", "calm_s"), "after": ("calm_s", "until_s")}
+    return {
+        phase: percentiles_ms([r for r in requests if event[begin] * 1e6 <= r["sent_us"] < event[end] * 1e6])
+        for phase, (begin, end) in borders.items()
+    }
+
+
+def percentiles_ms(requests: Sequence[Record]) -> dict[str, float | None]:
+    """{"p50": ms, "p95": ms, "p99": ms}; null where it is infinite, or where there was no request."""
+    latencies = [latency_us(r) for r in requests]
+    return {f"p{percent}": _ms(percentile(latencies, percent)) for percent in PERCENTS}
+
+
+def _ms(us: float | None) -> float | None:
+    return None if us is None or us == UNANSWERED else round(us / 1000, 3)
+
+
+def _requests(records: Sequence[Record], requests: Sequence[Record], end: Record) -> dict[str, int]:
+    sent = end.get("sent", len(requests))
+    ok = sum(r["outcome"] == "ok" for r in requests)
+    again = len(records) - len(requests)  # a second record of the same request is a second answer
+    return {
+        "sent": sent,
+        "ok": ok,
+        "failed": len(requests) - ok,
+        "lost": max(0, sent - len(requests)),
+        "duplicated": again + sum(r["duplicates"] for r in records),
+    }
+
+
+def _data_bytes(requests: Iterable[Record]) -> int:
+    return sum(span["size_bytes"] for r in requests for span in r["spans"] if span["kind"] == "network")
+
+
+def real_moves(moves: Iterable[Record]) -> list[Record]:
+    return [move for move in moves if move["epoch"] > 1]
+
+
+def _moved_bytes(moves: Iterable[Record]) -> int:
+    return sum(move["bytes"] or 0 for move in real_moves(moves) if move["phase"] == "prepare")
+
+
+def _moves(records: Iterable[Record]) -> dict[str, int]:
+    moves = real_moves(records)
+    return {
+        "count": len({move["move"] for move in moves}),
+        "aborted": len({move["move"] for move in moves if move["phase"] == "abort"}),
+    }
+
+
+def _decisions(decisions: Sequence[Record]) -> dict[str, float | int | None]:
+    took = [decision["duration_us"] for decision in decisions]
+    return {"count": len(took), "p50": _ms(percentile(took, 50)), "p99": _ms(percentile(took, 99))}
+
+
+def _streams(streams: Iterable[Record], requests: Sequence[Record]) -> dict[str, Any]:
+    found = {}
+    for stream in streams:
+        own = [r for r in requests if r["stream"] == stream["name"]]
+        ok = sum(r["outcome"] == "ok" for r in own)
+        counts = {"sent": len(own), "ok": ok, "failed": len(own) - ok}
+        found[stream["name"]] = {"model": stream["model"], "source": stream["source"], **counts, **percentiles_ms(own)}
+    return found
+
+
+def _links(traffic: Iterable[Record]) -> dict[str, dict[str, dict[str, int]]]:
+    found: dict[str, dict[str, dict[str, int]]] = defaultdict(dict)
+    for record in traffic:
+        fields = ("tx_bytes", "tx_packets", "dropped")
+        found[record["link"]][record["direction"]] = {name: record[name] for name in fields}
+    return dict(found)
