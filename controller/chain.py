@@ -50,20 +50,29 @@ class Room:
     held: Bools
 
 
-def chain_cost(table: Table, snapshot: Snapshot, stream: str, others: Load, weight: float, room: Room) -> ChainCost:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Beside:
+    """Whom a stream shares with, and how much its own latency counts against theirs."""
+
+    others: Load
+    weight: float
+
+
+def chain_cost(table: Table, snapshot: Snapshot, stream: str, *, others: Load, weight: float, room: Room) -> ChainCost:
     """The costs of one stream given the load of the others; `weight` counts its latency against theirs."""
-    per_us = 1.0 / table.streams[stream].period_us
     data, source = table.chain(stream).data, table.source(stream)
-    by_size = {size: _hop_cost(table, snapshot, size, per_us, others, weight) for size in np.unique(data).tolist()}
+    load = _Beside(others, weight)
+    by_size = {size: _hop_cost(table, snapshot, stream, size, load) for size in np.unique(data).tolist()}
     hop = tuple(by_size[size] for size in data.tolist())
     enter, leave = hop[0][source].copy(), hop[-1][:, source].copy()
     enter[source] = leave[source] = 0.0
-    run = _run_cost(table, snapshot, stream, per_us, others, weight)
+    run = _run_cost(table, snapshot, stream, load)
     run[~_run_allowed(table, stream, room)] = np.inf
     return ChainCost(run, hop, enter, leave)
 
 
-def _run_cost(table: Table, snapshot: Snapshot, stream: str, per_us: float, others: Load, weight: float) -> Floats:
+def _run_cost(table: Table, snapshot: Snapshot, stream: str, beside: _Beside) -> Floats:
+    per_us, others, weight = 1.0 / table.streams[stream].period_us, beside.others, beside.weight
     work, backlog, speed = table.chain(stream).work, backlog_us(snapshot), speed_now(table, snapshot)
     up = speed > 0
     time = (work[None, :, None] - work[:, None, None]) / np.where(up, speed, 1.0)
@@ -87,9 +96,8 @@ def _run_allowed(table: Table, stream: str, room: Room) -> Bools:
     return np.asarray((refused[None] == refused[:, None]) & (need <= room.free), dtype=bool)
 
 
-def _hop_cost(
-    table: Table, snapshot: Snapshot, size: float, per_us: float, others: Load, weight: float
-) -> Floats:
+def _hop_cost(table: Table, snapshot: Snapshot, stream: str, size: float, beside: _Beside) -> Floats:
+    per_us, others, weight = 1.0 / table.streams[stream].period_us, beside.others, beside.weight
     there = snapshot.rate_bps > 0
     time = size * 8e6 / np.where(there, snapshot.rate_bps, 1)
     before = wait_us(others.path_rho, others.path_square)

@@ -17,6 +17,7 @@ A `Row` is the placement of one stream as host positions, one for each block.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -96,15 +97,17 @@ def _chain(problem: Problem, model: Model) -> Chain:
     blocks = model.blocks
     classes = (model.input_class, *(block.output_class for block in blocks))
 
-    def may_hold(host: Host, l: int) -> bool:
-        return all(c not in problem.zones or host.zone in problem.zones[c] for c in classes[l : l + 2])
+    def may_hold(host: Host, block: int) -> bool:
+        return all(c not in problem.zones or host.zone in problem.zones[c] for c in classes[block : block + 2])
 
     return Chain(
         work=np.concatenate(([0.0], np.cumsum([float(block.flops) for block in blocks]))),
         weight=np.array([float(block.weight_bytes) for block in blocks]),
         working=np.array([float(block.working_bytes) for block in blocks]),
         data=np.array([float(model.input_bytes), *(float(block.output_bytes) for block in blocks)]),
-        allowed=np.array([[may_hold(host, l) for host in problem.hosts] for l in range(len(blocks))], dtype=bool),
+        allowed=np.array(
+            [[may_hold(host, block) for host in problem.hosts] for block in range(len(blocks))], dtype=bool
+        ),
     )
 
 
@@ -121,14 +124,13 @@ def hops(table: Table, stream: str, row: Row) -> list[tuple[int, int, float]]:
     """(from, to, bytes) of each hop that leaves a node, phone to phone."""
     data = table.chain(stream).data
     stops = [(table.source(stream), 0)] + [(node, last) for _, last, node in runs(row)] + [(table.source(stream), 0)]
-    pairs = zip(stops, stops[1:], strict=False)
-    return [(a, b, float(data[cut])) for (a, cut), (b, _) in pairs if a != b]
+    return [(a, b, float(data[cut])) for (a, cut), (b, _) in pairwise(stops) if a != b]
 
 
 def speed_now(table: Table, snapshot: Snapshot) -> Floats:
     """(N,) flops per microsecond that are left to us, 0 when down."""
     spare = np.array([(1_000_000 - min(s.load_ppm, 999_000)) / 1e6 if s.up else 0.0 for s in snapshot.nodes])
-    return table.speed * spare
+    return np.asarray(table.speed * spare, dtype=np.float64)
 
 
 def backlog_us(snapshot: Snapshot) -> Floats:
@@ -177,11 +179,14 @@ def predict(table: Table, snapshot: Snapshot, rows: Rows) -> dict[str, Latency]:
     speed = speed_now(table, snapshot)
     node_wait = np.maximum(backlog_us(snapshot), wait_us(load.node_rho, load.node_square))
     path_wait = wait_us(load.path_rho, load.path_square)
-    return {name: _latency(table, snapshot, name, row, speed, node_wait, path_wait) for name, row in rows.items()}
+    return {
+        name: _latency(table, snapshot, name, row, speed=speed, node_wait=node_wait, path_wait=path_wait)
+        for name, row in rows.items()
+    }
 
 
 def _latency(
-    table: Table, snapshot: Snapshot, stream: str, row: Row, speed: Floats, node_wait: Floats, path_wait: Floats
+    table: Table, snapshot: Snapshot, stream: str, row: Row, *, speed: Floats, node_wait: Floats, path_wait: Floats
 ) -> Latency:
     work = table.chain(stream).work
     compute = queue = transfer = propagation = 0.0

@@ -20,6 +20,7 @@ Comparisons are of integers: exactly 20 % fires. Nodes that go down or come up a
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 from controller.model import Problem, Snapshot, Trigger
@@ -54,16 +55,17 @@ class Series:
 def observe(rule: Rule, series: Series, now_us: int, value: int, least: int = 0) -> tuple[Series, bool]:
     """One sample: the new state, and whether it fired."""
     quiet = now_us < series.quiet_until_us
-    if series.baseline is None:
+    baseline = series.baseline
+    if baseline is None:
         learned = (*series.learned, value)[-rule.learn :]
         if quiet or len(learned) < rule.learn:
             return replace(series, learned=learned), False
         return Series(series.quiet_until_us, baseline=sorted(learned)[len(learned) // 2]), False
-    if series.level is not None and value * PPM < series.baseline * (PPM + rule.rise_ppm - rule.hysteresis_ppm):
+    if series.level is not None and value * PPM < baseline * (PPM + rule.rise_ppm - rule.hysteresis_ppm):
         series = replace(series, level=None, high=0)
-    if value * PPM <= series.baseline * (PPM - rule.rise_ppm):
+    if value * PPM <= baseline * (PPM - rule.rise_ppm):
         return _fallen(rule, series, value), False
-    reference = series.baseline if series.level is None else series.level
+    reference = baseline if series.level is None else series.level
     above = value * PPM >= reference * (PPM + rule.rise_ppm) and value - reference >= least
     high = series.high + 1 if above else 0
     if high >= rule.windows and not quiet:
@@ -125,7 +127,7 @@ class Detector:
             if stream in snapshot.latency_us:
                 samples["end_to_end", stream] = snapshot.latency_us[stream]
             stops = (self._source[stream], *row, self._source[stream])
-            for a, b in zip(stops, stops[1:], strict=False):
+            for a, b in pairwise(stops):
                 if a != b:
                     self._sample_path(snapshot, a, b, samples)
             for name in set(row):

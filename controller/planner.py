@@ -52,7 +52,7 @@ class Planner:
         found = [turn.settle(rows, free) for rows in starts]
         if not found:
             return Plan(None, stranded, unplaced, bound)
-        return Plan(min(found, key=lambda rows: turn.total(rows)), stranded, (), bound)
+        return Plan(min(found, key=turn.total), stranded, (), bound)
 
     def total_us(self, snapshot: Snapshot, rows: Rows, weights: Mapping[str, float]) -> float:
         """The weighted sum of predicted latencies."""
@@ -75,7 +75,8 @@ class Planner:
         """The latency of a stream that has the world and its memory to itself; None when it has no path."""
         empty = load_of(self.table, snapshot, {}, {})
         held = np.zeros(self.table.chain(stream).allowed.shape, dtype=bool)
-        best = solve(chain_cost(self.table, snapshot, stream, empty, 1.0, Room(self.table.memory, held)))
+        room = Room(self.table.memory, held)
+        best = solve(chain_cost(self.table, snapshot, stream, others=empty, weight=1.0, room=room))
         return best.cost_us if best else None
 
     @staticmethod
@@ -120,7 +121,7 @@ class _Turn:
         load = load_of(self._table, self._snapshot, others, self._weights)
         room = self._room(stream, others)
         weight = self._weights.get(stream, 1.0)
-        cost = chain_cost(self._table, self._snapshot, stream, load, weight, room)
+        cost = chain_cost(self._table, self._snapshot, stream, others=load, weight=weight, room=room)
         found = solve_within(cost, overfull_in(self._table, stream, room))
         return found.row if found else None
 

@@ -30,12 +30,25 @@ class PrepareFailed(Exception):
         self.why = why
 
 
+class ReleaseFailed(Exception):
+    """The node could not be told to let a slice go, or refused; it is recorded, and nothing else changes."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
 class Agents(Protocol):
     def prepare(self, piece: Slice, source: str | None) -> Prepared:
-        """Load a slice; `source` is the node to copy the weights from, None when they are prestaged."""
+        """Load a slice; `source` is the node to copy the weights from, None when they are prestaged.
+
+        Raises PrepareFailed. A slice that is already loaded is no error and moves no bytes.
+        """
         ...
 
-    def release(self, piece: Slice) -> None: ...
+    def release(self, piece: Slice) -> None:
+        """Let a slice go; raises ReleaseFailed. A slice that is not there is no error."""
+        ...
 
 
 class Phones(Protocol):

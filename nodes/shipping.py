@@ -5,16 +5,15 @@ digest does not agree are refused as a whole.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import grpc
 
 from nodes import codec
 from nodes.codec import FrameError, Tensor
 from nodes.proto.data_pb2 import WeightsHeader, WeightsRequest
+from nodes.slices import Weights
 from nodes.transport import WEIGHTS, open_channel
-
-Weights = Mapping[int, Mapping[str, Tensor]]  # block -> name -> tensor
 
 
 class ShippingError(Exception):

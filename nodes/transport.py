@@ -67,6 +67,10 @@ class PortTaken(Exception):
     """Another server has the address."""
 
 
+class Refused(Exception):
+    """This node cannot give what was asked for; the text says why."""
+
+
 class Receiver(Protocol):
     """What a data server gives to; called on the stream's thread, must not block."""
 
@@ -79,7 +83,7 @@ class Receiver(Protocol):
         ...
 
     def weights(self, request: bytes) -> Iterator[bytes]:
-        """Messages of the Weights method; raises `nodes.shipping.ShippingError` before the first."""
+        """Messages of the Weights method; raises `Refused`."""
         ...
 
 
@@ -124,7 +128,10 @@ class DataServer:
                 yield ACK.pack(header.request_id, header.step)
 
     def _weights(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-        yield from self._receiver.weights(request)
+        try:
+            yield from self._receiver.weights(request)
+        except Refused as refusal:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(refusal))
 
 
 class Parcel:

@@ -1,7 +1,7 @@
 """Sets up what is missing: distribution packages, the virtual environment, the guest kernel. `make setup`.
 
-Rules: needs only Debian's python3; doing it again costs next to nothing; root installs packages, an ordinary user is told
-the one line that does; nothing outside the checkout and the user's cache folder is written but by apt-get.
+Rules: needs only Debian's python3; doing it again costs next to nothing; root installs packages, an ordinary user is
+told the one line that does; nothing outside the checkout and the user's cache folder is written but by apt-get.
 """
 
 import hashlib

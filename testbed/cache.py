@@ -1,4 +1,7 @@
-"""Where what can be made again is kept: `$XDG_CACHE_HOME/mec-testbed`, by default `~/.cache/mec-testbed`. Stdlib only."""
+"""Where what can be made again is kept: `$XDG_CACHE_HOME/mec-testbed`, by default `~/.cache/mec-testbed`.
+
+Stdlib only.
+"""
 
 import os
 from pathlib import Path

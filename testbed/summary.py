@@ -60,7 +60,7 @@ def summarise(records: Iterable[Record]) -> Summary:
         },
         "requests": _requests(kinds["request"], requests, end),
         "latency_ms": percentiles_ms(requests),
-        "last_30s": percentiles_ms([r for r in requests if r["sent_us"] >= duration_us - LAST_US]),
+        "last_30s": _sent([r for r in requests if r["sent_us"] >= duration_us - LAST_US]),
         "sla": {
             "percentile": run["sla"]["percentile"] if run else None,
             "latency_ms": run["sla"]["latency_us"] / 1000 if run else None,
@@ -165,7 +165,7 @@ def _recovery(each: Sequence[float | None]) -> float | None:
 def _phases(requests: Sequence[Record], event: dict[str, Any]) -> dict[str, Any]:
     borders = {"before": ("since_s", "t_s"), "during": ("t_s", "calm_s"), "after": ("calm_s", "until_s")}
     return {
-        phase: percentiles_ms([r for r in requests if event[begin] * 1e6 <= r["sent_us"] < event[end] * 1e6])
+        phase: _sent([r for r in requests if event[begin] * 1e6 <= r["sent_us"] < event[end] * 1e6])
         for phase, (begin, end) in borders.items()
     }
 
@@ -174,6 +174,10 @@ def percentiles_ms(requests: Sequence[Record]) -> dict[str, float | None]:
     """{"p50": ms, "p95": ms, "p99": ms}; null where it is infinite, or where there was no request."""
     latencies = [latency_us(r) for r in requests]
     return {f"p{percent}": _ms(percentile(latencies, percent)) for percent in PERCENTS}
+
+
+def _sent(requests: Sequence[Record]) -> dict[str, float | None]:
+    return {"sent": len(requests), **percentiles_ms(requests)}
 
 
 def _ms(us: float | None) -> float | None:

@@ -48,6 +48,7 @@ class Joint:
         self._disturb_us = round(number(options, "disturb_ms", 50) * 1e3)
         self._sla_weight = number(options, "sla_weight", 4)
         self._moved = Placement(0, {})
+        self._asked_epoch = 0  # of the last move decided; never committed when it failed
         self._quiet_until_us = 0
         self._look_until_us = 0
 
@@ -59,6 +60,10 @@ class Joint:
         if current != self._moved:  # it was committed, or this is the first look
             self._quiet_until_us = now + self._cooldown_us if self._moved.epoch else 0
             self._moved = current
+        if self._asked_epoch > current.epoch:  # the move was aborted: not the same again at once
+            self._quiet_until_us = now + self._cooldown_us
+            self._look_until_us = max(self._look_until_us, self._quiet_until_us + self._settle_us)
+        self._asked_epoch = 0
         if triggers:
             self._look_until_us = max(now, self._quiet_until_us) + self._settle_us
         late = [s for s, us in snapshot.latency_us.items() if us > self._problem.sla.latency_us]
@@ -81,31 +86,31 @@ class Joint:
             reason = f"no permitted node with a path and the memory for: {who}"
             return Decision("INFEASIBLE", current, triggers, (keep,), reason, bound)
         best = self._fewer_moves(view, plan.rows)
-        return self._weigh(view, current, triggers, plan, keep, best)
+        return self._weigh(view, plan, best, keep, Decision("KEEP", current, triggers, (), "", bound))
 
-    def _weigh(
-        self,
-        view: View,
-        current: Placement,
-        triggers: tuple[Trigger, ...],
-        plan: Plan,
-        keep: Candidate,
-        best: Rows,
-    ) -> Decision:
-        bound, why_not, said = round(plan.bound_us), "", "the best known placement serves already"
+    def _weigh(self, view: View, plan: Plan, best: Rows, keep: Candidate, draft: Decision) -> Decision:
+        """Fills in the draft of the decision: to keep, or to go to `best`."""
+        why_not, said = "", "the best known placement serves already"
+        if best == view.current != plan.rows:
+            said = f"no stream gains {100 * self._min_gain:g} % by moving"
         chosen = self._candidate(view, "optimum", best)
         others = self._alternatives(view, best)
         if best != view.current:
             why_not, said = self._objection(view, best, chosen)
         if plan.stranded:
             said += f"; without any path: {', '.join(plan.stranded)}"
-        if best == view.current or why_not:
-            rest = () if best == view.current else (replace(chosen, why_not=why_not),)
-            return Decision("KEEP", current, triggers, (keep, *rest, *others), said, bound)
-        keep = replace(keep, why_not="the gain of moving is worth its cost")
-        placement = Placement(current.epoch + 1, named(self._table, best))
-        action = _action(view.current, best)
-        return Decision(action, placement, triggers, (keep, chosen, *others), said, bound)
+        if best == view.current:
+            return replace(draft, candidates=(keep, *others), reason=said)
+        if why_not:
+            return replace(draft, candidates=(keep, replace(chosen, why_not=why_not), *others), reason=said)
+        self._asked_epoch = draft.placement.epoch + 1
+        return replace(
+            draft,
+            action=_action(view.current, best),
+            placement=Placement(self._asked_epoch, named(self._table, best)),
+            candidates=(replace(keep, why_not="the gain of moving is worth its cost"), chosen, *others),
+            reason=said,
+        )
 
     def _objection(self, view: View, best: Rows, chosen: Candidate) -> tuple[str, str]:
         """(why not to move, the reason in words); the first is empty when nothing speaks against it."""
@@ -118,7 +123,8 @@ class Joint:
         was = f"{before / 1e3:.1f} ms" if served else "not served"
         said = (
             f"weighted latency {was} -> {after / 1e3:.1f} ms ({-100 * share:.1f} %), "
-            f"gain {gain / 1e6:.2f} s in {self._horizon_us / 1e6:g} s, cost {cost / 1e6:.2f} s, moves {', '.join(moved)}"
+            f"gain {gain / 1e6:.2f} s in {self._horizon_us / 1e6:g} s, cost {cost / 1e6:.2f} s, "
+            f"moves {', '.join(moved)}"
         )
         if gain <= cost:
             why_not = "the gain is not worth the move"
@@ -159,7 +165,7 @@ class Joint:
         found: list[tuple[float, int, dict[str, Row]]] = []
         for n, state in enumerate(view.snapshot.nodes):
             rows = {stream: (n,) * len(row) for stream, row in view.current.items()}
-            usable = state.up and rows != best and rows != view.current
+            usable = state.up and rows not in (best, view.current)
             if usable and self._planner.permitted(view.snapshot, rows) and self._planner.fits(rows, view.current):
                 found.append((self._total(view, rows), n, rows))
         chosen = self._total(view, best)

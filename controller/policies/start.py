@@ -40,7 +40,9 @@ def pinned_rows(table: Table, options: Mapping[str, Any]) -> dict[str, Row]:
             raise BadOption(f"policy option placement.{stream}: {len(names)} nodes; the model has {blocks} blocks")
         for name in names:
             if name not in table.index:
-                raise BadOption(f"policy option placement.{stream}: no node {name!r}; there are {', '.join(table.index)}")
+                raise BadOption(
+                    f"policy option placement.{stream}: no node {name!r}; there are {', '.join(table.index)}"
+                )
         pinned[stream] = table.row(tuple(names))
     if pinned and len(pinned) < len(table.streams):
         missing = ", ".join(s for s in table.streams if s not in pinned)

@@ -165,7 +165,7 @@ def host_seen(graph: Graph, mac: str, ip: str, at: PortId) -> Graph:
 
 
 def aged(graph: Graph, now_us: int, age_us: int) -> Graph:
-    """Links without a frame for more than `age_us` are not fresh; they stay known, for their ports stay switch ports."""
+    """Links without a frame for more than `age_us` are not fresh; they stay known: their ports stay switch ports."""
     late = {s: replace(link, fresh=False) for s, link in graph.links.items() if now_us - link.seen_us > age_us}
     return replace(graph, links={**graph.links, **late}) if late else graph
 

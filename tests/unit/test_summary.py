@@ -62,7 +62,7 @@ def test_a_run_that_never_recovers() -> None:
     assert summary["sla"]["violated_s"] == 40
     (event,) = summary["events"]
     assert event["calm_s"] == 60
-    assert event["after"] == {"p50": None, "p95": None, "p99": None}
+    assert event["after"] == {"sent": 0, "p50": None, "p95": None, "p99": None}
     assert summary["last_30s"]["p95"] >= 400
 
 

@@ -1,0 +1,301 @@
+"""The loop: telemetry in, decision, commands out. It decides nothing itself.
+
+Rules:
+  * The world is reached through `ports` only; times are the clock's microseconds since the experiment's time zero.
+  * A move is driven through `moves.TRANSITIONS`. Nothing is switched before the ledger holds it; nothing a request may
+    still use is released. A drain that takes longer than `drain_limit_us` goes on beside the next periods.
+  * What was committed is gone forward with: after a crash `begin` takes the last committed placement up again.
+  * A KEEP is recorded only when something triggered. The bytes of a move stand in its `prepare` records only.
+
+    loop = Coordinator(problem, policy, telemetry, agents, phones, clock, ledger, record, stopwatch, 1_000_000)
+    loop.begin(0)
+    loop.run(120_000_000)
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from controller.cost import UNREACHABLE_US
+from controller.detect import Detector, Rule
+from controller.ledger import Ledger, LedgerError
+from controller.model import Candidate, Decision, Latency, Placement, Problem, Slice, Snapshot, Trigger
+from controller.moves import Load, Move, advance, plan_move, route, slices
+from controller.policies.protocol import Policy
+from controller.ports import Agents, Clock, Phones, PrepareFailed, Record, ReleaseFailed, Telemetry
+
+DRAIN_POLL_US = 50_000
+DRAIN_LIMIT_US = 2_000_000
+
+
+class NoPlacement(Exception):
+    """The experiment cannot begin: nothing can serve it, or the nodes refused the first placement."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """One move on its way."""
+
+    number: int
+    epoch: int
+    release: tuple[Slice, ...]
+    state: str = "prepare"
+    loaded: list[Slice] = dataclasses.field(default_factory=list)
+
+    def step(self, event: str) -> None:
+        self.state = advance(self.state, event)
+
+
+class Coordinator:
+    """`stopwatch` gives real microseconds; `on_live` gets a small dict of texts for progress each period."""
+
+    def __init__(  # noqa: PLR0917 one argument for each port
+        self,
+        problem: Problem,
+        policy: Policy,
+        telemetry: Telemetry,
+        agents: Agents,
+        phones: Phones,
+        clock: Clock,
+        ledger: Ledger,
+        record: Record,
+        stopwatch: Callable[[], int],
+        period_us: int,
+        on_live: Callable[[dict[str, Any]], None] | None = None,
+        rule: Rule | None = None,
+        drain_limit_us: int = DRAIN_LIMIT_US,
+    ) -> None:
+        self._problem, self._policy = problem, policy
+        self._telemetry, self._agents, self._phones = telemetry, agents, phones
+        self._clock, self._ledger, self._record = clock, ledger, record
+        self._stopwatch, self._period_us = stopwatch, period_us
+        self._on_live, self._drain_limit_us = on_live, drain_limit_us
+        self._detector = Detector(problem, rule)
+        self._current = Placement(0, {})
+        self._draining: list[_Run] = []
+        self._decisions = self._moves = 0
+        self._said = ""
+
+    @property
+    def current(self) -> Placement:
+        """The placement that new requests take."""
+        return self._current
+
+    def begin(self, now_us: int) -> None:
+        """Places everything for the first time, or takes up what the ledger says; raises NoPlacement."""
+        snapshot = self._telemetry.snapshot(now_us)
+        committed = self._ledger.recover()
+        if committed:
+            self._take_up(committed, snapshot)
+            return
+        began = self._stopwatch()
+        decision = self._policy.start(snapshot)
+        self._note_decision(decision, now_us, self._stopwatch() - began)
+        if decision.action == "INFEASIBLE":
+            raise NoPlacement(decision.reason)
+        why = self._move(decision.placement, snapshot)
+        if why:
+            raise NoPlacement(f"the first placement could not be prepared: {why}")
+        self._live()
+
+    def run(self, until_us: int) -> None:
+        """Steps at each multiple of the period, and returns at `until_us`."""
+        while True:
+            tick = (self._clock.now_us() // self._period_us + 1) * self._period_us
+            self._clock.sleep_until(min(tick, until_us))
+            if tick >= until_us:
+                return
+            self.step()
+
+    def step(self) -> None:
+        """One period: look, decide, move."""
+        now = self._clock.now_us()
+        self._release_drained()
+        snapshot = self._telemetry.snapshot(now)
+        triggers = self._detector.look(snapshot, self._current.nodes)
+        decision = self._decide(snapshot, triggers)
+        if decision.action in ("REMAP", "RESPLIT"):
+            self._move(decision.placement, snapshot)
+        self._live()
+
+    def _decide(self, snapshot: Snapshot, triggers: tuple[Trigger, ...]) -> Decision:
+        began = self._stopwatch()
+        decision = self._policy.decide(snapshot, self._current, triggers)
+        took = self._stopwatch() - began
+        if triggers or decision.action in ("REMAP", "RESPLIT"):
+            self._note_decision(decision, snapshot.now_us, took)
+        return decision
+
+    def _move(self, placement: Placement, snapshot: Snapshot) -> str:
+        """The whole life of a move; says why it was aborted, empty when it was not."""
+        move = plan_move(self._problem, self._current.nodes, placement.nodes, snapshot)
+        run = self._new_run(self._ledger.last_epoch() + 1, move.release)
+        why = self._prepare(run, move.prepare) or self._commit(run, placement)
+        if why:
+            return why
+        self._switch(run, move, placement)
+        self._drain(run)
+        return ""
+
+    def _new_run(self, epoch: int, release: tuple[Slice, ...]) -> _Run:
+        self._moves += 1
+        return _Run(self._moves, epoch, release)
+
+    def _prepare(self, run: _Run, loads: tuple[Load, ...]) -> str:
+        for load in loads:
+            run.loaded.append(load.piece)  # before the answer: a node that refuses may hold part of it
+            try:
+                prepared = self._agents.prepare(load.piece, load.source)
+            except PrepareFailed as failure:
+                why = f"{load.piece.node}: {failure.why}"
+                self._note(run, piece=load.piece, why=why)
+                self._abort(run, why)
+                return why
+            self._note(run, piece=load.piece, size=prepared.bytes_moved)
+        run.step("loaded")
+        return ""
+
+    def _commit(self, run: _Run, placement: Placement) -> str:
+        try:
+            self._ledger.commit(Placement(run.epoch, placement.nodes), self._clock.now_us())
+        except LedgerError as failure:
+            self._abort(run, str(failure))
+            return str(failure)
+        self._note(run)
+        run.step("written")
+        return ""
+
+    def _abort(self, run: _Run, why: str) -> None:
+        run.step("failed")
+        for piece in run.loaded:
+            self._let_go(run, piece)
+        self._note(run, why=why)
+
+    def _switch(self, run: _Run, move: Move, placement: Placement) -> None:
+        self._phones.switch(run.epoch, move.routes)
+        self._note(run)
+        self._current = Placement(run.epoch, placement.nodes)
+        self._detector.relearn(self._clock.now_us())
+        run.step("switched")
+
+    def _drain(self, run: _Run) -> None:
+        limit_us = self._clock.now_us() + self._drain_limit_us
+        while waiting := self._phones.in_flight(run.epoch):
+            if self._clock.now_us() >= limit_us:
+                run.step("late")
+                self._note(run, why=f"{waiting} requests of earlier epochs go on; their slices stay")
+                self._draining.append(run)
+                return
+            self._clock.sleep_until(min(self._clock.now_us() + DRAIN_POLL_US, limit_us))
+        self._release(run)
+
+    def _release_drained(self) -> None:
+        for run in [run for run in self._draining if not self._phones.in_flight(run.epoch)]:
+            self._draining.remove(run)
+            self._release(run)
+
+    def _release(self, run: _Run) -> None:
+        self._note(run)
+        run.step("empty")
+        for piece in run.release:
+            self._let_go(run, piece)
+        run.step("released")
+        self._note(run)
+
+    def _let_go(self, run: _Run, piece: Slice) -> None:
+        """Releases a slice unless the serving placement or a drain still needs it; a node may fail to."""
+        used = slices(self._problem, self._current.nodes)
+        if piece in used or any(piece in other.release for other in self._draining):
+            return
+        try:
+            self._agents.release(piece)
+        except ReleaseFailed as failure:
+            self._note(run, piece=piece, why=f"{piece.node}: {failure.why}")
+            return
+        self._note(run, piece=piece)
+
+    def _take_up(self, committed: Placement, snapshot: Snapshot) -> None:
+        """After a crash: the committed epoch is loaded and switched to again, the one before it released."""
+        history = self._ledger.history()
+        before = history[-2].nodes if len(history) > 1 else {}
+        release = plan_move(self._problem, before, committed.nodes, snapshot).release
+        move = plan_move(self._problem, {}, committed.nodes, snapshot)
+        run = self._new_run(committed.epoch, release)
+        for load in move.prepare:
+            try:
+                prepared = self._agents.prepare(load.piece, load.source)
+            except PrepareFailed as failure:  # there is no way back; the next decision moves off this node
+                self._note(run, piece=load.piece, why=f"{load.piece.node}: {failure.why}")
+                continue
+            self._note(run, piece=load.piece, size=prepared.bytes_moved)
+        run.step("loaded")
+        self._note(run, why="committed before a restart")
+        run.step("written")
+        self._switch(run, move, committed)
+        self._drain(run)
+        self._live()
+
+    def _note(self, run: _Run, piece: Slice | None = None, size: int = 0, why: str = "") -> None:
+        self._record(
+            "move",
+            self._clock.now_us(),
+            move=run.number,
+            epoch=run.epoch,
+            phase=run.state,
+            slice=dataclasses.asdict(piece) if piece else None,
+            bytes=size,
+            why=why,
+        )
+
+    def _note_decision(self, decision: Decision, t_us: int, duration_us: int) -> None:
+        self._decisions += 1
+        self._said = f"{decision.action}: {decision.reason}"
+        self._record(
+            "decision",
+            t_us,
+            n=self._decisions,
+            action=decision.action,
+            reason=decision.reason,
+            triggers=[dataclasses.asdict(trigger) for trigger in decision.triggers],
+            candidates=[_shown(candidate) for candidate in decision.candidates],
+            epoch=decision.placement.epoch,
+            duration_us=duration_us,
+            lower_bound_us=decision.lower_bound_us,
+            gap=_gap(decision),
+        )
+
+    def _live(self) -> None:
+        if self._on_live:
+            placement = placement_text(self._problem, self._current.nodes)
+            live = {"epoch": self._current.epoch, "placement": placement, "decision": self._said}
+            self._on_live({"t_us": self._clock.now_us(), **live})
+
+
+def placement_text(problem: Problem, nodes: Mapping[str, tuple[str, ...]]) -> str:
+    """For people: "cam1: ue1[0-3] mec1[4-13]; cam2: ...", blocks inclusive."""
+
+    def way(stream: str) -> str:
+        return " ".join(f"{p.node}[{p.first}-{p.last - 1}]" for p in route(problem, stream, nodes[stream]))
+
+    return "; ".join(f"{stream}: {way(stream)}" for stream in sorted(nodes))
+
+
+def _shown(candidate: Candidate) -> dict[str, Any]:
+    shown = dataclasses.asdict(candidate)
+    shown["nodes"] = {stream: list(row) for stream, row in candidate.nodes.items()}
+    shown["predicted"] = {stream: _parts(latency) for stream, latency in candidate.predicted.items()}
+    return shown
+
+
+def _parts(latency: Latency) -> dict[str, int]:
+    return {**dataclasses.asdict(latency), "total_us": latency.total_us}
+
+
+def _gap(decision: Decision) -> float | None:
+    """How far the chosen candidate is above the lower bound, as a share; None when neither is known."""
+    chosen = next((c for c in decision.candidates if not c.why_not), None)
+    if chosen is None or decision.lower_bound_us <= 0:
+        return None
+    total = sum(latency.total_us for latency in chosen.predicted.values())
+    return round(total / decision.lower_bound_us - 1, 6) if total < UNREACHABLE_US else None
