@@ -44,10 +44,11 @@ class Best:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Room:
-    """What is left for a stream: bytes free on each host (N,), and the blocks of its model already there (L, N)."""
+    """What is left for a stream: bytes free on each host, and what of its model is there already."""
 
-    free: Floats
-    held: Bools
+    free: Floats  # (N,)
+    held: Bools  # (L, N) blocks
+    loaded: frozenset[tuple[int, int, int]] = frozenset()  # runs (first, last, node), their working set with them
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,6 +94,8 @@ def _run_allowed(table: Table, stream: str, room: Room) -> Bools:
     for i in range(blocks):
         working[i, i + 1 :] = np.maximum.accumulate(chain.working[i:])
     need = weight[None] - weight[:, None] + working[:, :, None]
+    for first, last, n in room.loaded:
+        need[first, last, n] -= working[first, last]
     return np.asarray((refused[None] == refused[:, None]) & (need <= room.free), dtype=bool)
 
 
@@ -182,11 +185,14 @@ def overfull_in(table: Table, stream: str, room: Room) -> Callable[[Row], Overfu
 
     def check(row: Row) -> Overfull | None:
         visits: dict[int, list[int]] = {}
+        need: dict[int, float] = {}
         for first, last, node in runs(row):
             visits.setdefault(node, []).extend(range(first, last))
+            need[node] = need.get(node, 0.0) + float(chain.weight[first:last] @ ~room.held[first:last, node])
+            if (first, last, node) not in room.loaded:
+                need[node] += float(chain.working[first:last].max())
         for node, blocks in visits.items():
-            need = float((chain.weight[blocks] * ~room.held[blocks, node]).sum() + chain.working[blocks].max())
-            if need > room.free[node]:
+            if need[node] > room.free[node]:
                 return node, tuple(blocks)
         return None
 

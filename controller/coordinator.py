@@ -74,6 +74,7 @@ class Coordinator:
         self._detector = Detector(problem, rule)
         self._current = Placement(0, {})
         self._draining: list[_Run] = []
+        self._restarted: tuple[Trigger, ...] = ()
         self._decisions = self._moves = 0
         self._said = ""
 
@@ -101,19 +102,19 @@ class Coordinator:
 
     def run(self, until_us: int) -> None:
         """Steps at each multiple of the period, and returns at `until_us`."""
-        while True:
-            tick = (self._clock.now_us() // self._period_us + 1) * self._period_us
+        while (now := self._clock.now_us()) < until_us:
+            tick = (now // self._period_us + 1) * self._period_us
             self._clock.sleep_until(min(tick, until_us))
-            if tick >= until_us:
-                return
-            self.step()
+            if tick < until_us:
+                self.step()
 
     def step(self) -> None:
         """One period: look, decide, move."""
         now = self._clock.now_us()
         self._release_drained()
         snapshot = self._telemetry.snapshot(now)
-        triggers = self._detector.look(snapshot, self._current.nodes)
+        triggers = self._restarted + self._detector.look(snapshot, self._current.nodes)
+        self._restarted = ()
         decision = self._decide(snapshot, triggers)
         if decision.action in ("REMAP", "RESPLIT"):
             self._move(decision.placement, snapshot)
@@ -234,6 +235,8 @@ class Coordinator:
         run.step("written")
         self._switch(run, move, committed)
         self._drain(run)
+        # what happened while nobody looked would be learned as normal
+        self._restarted = (Trigger("start", "restart", 0.0, 0.0),)
         self._live()
 
     def _note(self, run: _Run, piece: Slice | None = None, size: int = 0, why: str = "") -> None:

@@ -11,12 +11,13 @@ free. The steady wait is Pollaczek-Khinchine's for deterministic visits (M/D/1 w
 sum(rate * time^2) / (2 * (1 - utilisation)). Above a utilisation of 0.95 it goes on as the mean growth of the
 queue over `HORIZON_US`, so that it stays finite, continuous and rising.
 
-Memory of a node: each distinct block of a model once, plus the largest working set of each stream there.
+Memory of a node: each distinct block of a model once, plus the largest working set of each distinct run there.
 A `Row` is the placement of one stream as host positions, one for each block.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -111,13 +112,15 @@ def _chain(problem: Problem, model: Model) -> Chain:
     )
 
 
-def runs(row: Row) -> Iterator[tuple[int, int, int]]:
+@lru_cache(maxsize=4096)
+def runs(row: Row) -> tuple[tuple[int, int, int], ...]:
     """The contiguous runs of a row: (first, last, node), blocks first..last-1."""
-    first = 0
+    found, first = list[tuple[int, int, int]](), 0
     for last in range(1, len(row) + 1):
         if last == len(row) or row[last] != row[first]:
-            yield first, last, row[first]
+            found.append((first, last, row[first]))
             first = last
+    return tuple(found)
 
 
 def hops(table: Table, stream: str, row: Row) -> list[tuple[int, int, float]]:
@@ -216,10 +219,16 @@ def memory_bytes(table: Table, rows: Rows, held: Rows | None = None) -> Floats:
     used = np.zeros(len(table.problem.hosts))
     for name, chain in table.chains.items():
         used += chain.weight @ blocks[name]
-    for stream, row in rows.items():
-        for n in set(row):
-            used[n] += table.chain(stream).working[np.array(row) == n].max()
+    for model, first, last, n in distinct_runs(table, rows, held or {}):
+        used[n] += table.chains[model].working[first:last].max()
     return used
+
+
+def distinct_runs(table: Table, *placements: Rows) -> set[tuple[str, int, int, int]]:
+    """(model, first, last, node): streams of one model whose runs are equal share them."""
+    return {
+        (table.streams[stream].model, *run) for rows in placements for stream, row in rows.items() for run in runs(row)
+    }
 
 
 def traffic_bytes(table: Table, rows: Rows) -> dict[tuple[str, str], int]:

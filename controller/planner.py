@@ -1,9 +1,12 @@
 """Placement of all streams: the exact programme for one stream at a time, in rounds of best response.
 
 What is minimised is the weighted sum of the predicted latencies; a stream's turn also counts what it makes the
-others wait, so every accepted turn lowers the sum and the rounds end. One run starts from nothing, one from the
-current placement; the lower sum wins. A plan always fits beside the slices that are loaded now, because a move
-loads the new ones before it releases the old.
+others wait, so every accepted turn lowers the sum and the rounds end. They start from the current placement and
+from the best of: one stream after the other in several orders, all on one node. The lowest sum wins. With several
+streams on crowded nodes it need not be the global optimum; `bound_us` says how far it can be away.
+
+A plan always fits beside the slices that are loaded now, because a move loads the new ones before it releases the
+old.
 
 A stream whose phone has no path to any host is *stranded*: no placement helps it, so it keeps what it has and
 does not stand in the way of the others.
@@ -15,11 +18,25 @@ from dataclasses import dataclass
 import numpy as np
 
 from controller.chain import Room, chain_cost, overfull_in, solve, solve_within
-from controller.cost import Row, Rows, Table, load_of, memory_bytes, predict, resident, speed_now, tabulate
+from controller.cost import (
+    Row,
+    Rows,
+    Table,
+    distinct_runs,
+    load_of,
+    memory_bytes,
+    predict,
+    resident,
+    runs,
+    speed_now,
+    tabulate,
+)
 from controller.model import Problem, Snapshot
 
 ROUNDS = 8
-ORDERS = 8  # orders of the streams tried before a start from nothing is given up
+ORDERS = 4  # orders of the streams in which they choose, starting from nothing
+WHOLE = 16  # nodes tried with everything on them
+STARTS = 4  # placements from which best responses are followed to their end
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +64,12 @@ class Planner:
         current, weights = current or {}, weights_without(weights, stranded)
         kept = {s: current[s] for s in stranded if s in current}
         turn = _Turn(self.table, snapshot, weights, current)
-        scratch, unplaced = self._from_nothing(turn, free, kept)
-        starts = [rows for rows in (scratch, self._from_current(snapshot, free, current)) if rows]
-        found = [turn.settle(rows, free) for rows in starts]
+        starts, unplaced = self._from_nothing(turn, free, kept)
+        starts += [{**kept, **rows} for rows in self.together(snapshot, free, kept, current)]
+        starts.sort(key=turn.total)
+        if self._usable(snapshot, free, current):
+            starts.insert(0, dict(current))
+        found = [turn.settle(rows, free) for rows in starts[:STARTS]]
         if not found:
             return Plan(None, stranded, unplaced, bound)
         return Plan(min(found, key=turn.total), stranded, (), bound)
@@ -64,11 +84,10 @@ class Planner:
 
     def permitted(self, snapshot: Snapshot, rows: Rows) -> bool:
         """Whether every node is up and every block is where its data may be."""
-        speed = speed_now(self.table, snapshot)
         return all(
-            speed[n] > 0 and self.table.chain(stream).allowed[block, n]
+            snapshot.nodes[n].up and self.table.chain(stream).allowed[first:last, n].all()
             for stream, row in rows.items()
-            for block, n in enumerate(row)
+            for first, last, n in runs(row)
         )
 
     def _alone(self, snapshot: Snapshot, stream: str) -> float | None:
@@ -80,10 +99,11 @@ class Planner:
         return best.cost_us if best else None
 
     @staticmethod
-    def _from_nothing(turn: "_Turn", free: list[str], kept: Rows) -> tuple[Rows | None, tuple[str, ...]]:
-        first_failure: tuple[str, ...] = ()
-        for shift in range(min(len(free), ORDERS) or 1):
-            rows, missing = dict(kept), []
+    def _from_nothing(turn: "_Turn", free: list[str], kept: Rows) -> tuple[list[dict[str, Row]], tuple[str, ...]]:
+        """One stream after the other, in several orders; and who found no room in the first order that failed."""
+        starts, unplaced = list[dict[str, Row]](), tuple[str, ...]()
+        for shift in range(min(len(free), ORDERS)):
+            rows, missing = dict(kept), list[str]()
             for stream in free[shift:] + free[:shift]:
                 row = turn.best(stream, rows)
                 if row is None:
@@ -91,13 +111,24 @@ class Planner:
                 else:
                     rows[stream] = row
             if not missing:
-                return rows or None, ()
-            first_failure = first_failure or tuple(missing)
-        return None, first_failure
+                starts.append(rows)
+            unplaced = unplaced or tuple(missing)
+        return starts, unplaced
 
-    def _from_current(self, snapshot: Snapshot, free: list[str], current: Rows) -> Rows | None:
-        usable = all(s in current for s in free) and self.permitted(snapshot, {s: current[s] for s in free})
-        return current if current and usable else None
+    def together(self, snapshot: Snapshot, streams: Sequence[str], kept: Rows, current: Rows) -> list[dict[str, Row]]:
+        """`streams` whole on one node, for each of the `WHOLE` fastest nodes where that can be beside the rest."""
+        speed = speed_now(self.table, snapshot)
+        whole = {s: len(self.table.chain(s).weight) for s in streams}
+        found = list[dict[str, Row]]()
+        for n in np.argsort(-speed, kind="stable")[:WHOLE].tolist() if streams else ():
+            rows = {s: (n,) * blocks for s, blocks in whole.items()}
+            if self.permitted(snapshot, rows) and self.fits({**kept, **rows}, current):
+                found.append(rows)
+        return found
+
+    def _usable(self, snapshot: Snapshot, free: list[str], current: Rows) -> bool:
+        placed = {s: current[s] for s in free if s in current}
+        return bool(free) and len(placed) == len(free) and self.permitted(snapshot, placed)
 
 
 def weights_without(weights: Mapping[str, float], stranded: Sequence[str]) -> dict[str, float]:
@@ -110,14 +141,26 @@ class _Turn:
 
     def __init__(self, table: Table, snapshot: Snapshot, weights: Mapping[str, float], loaded: Rows) -> None:
         self._table, self._snapshot, self._weights, self._loaded = table, snapshot, weights, loaded
+        # different starts lead to the same questions
+        self._bests: dict[object, Row | None] = {}
+        self._totals: dict[object, float] = {}
 
     def total(self, rows: Rows) -> float:
-        parts = predict(self._table, self._snapshot, rows)
-        return sum(self._weights.get(stream, 1.0) * latency.total_us for stream, latency in parts.items())
+        key = frozenset(rows.items())
+        if key not in self._totals:
+            parts = predict(self._table, self._snapshot, rows)
+            self._totals[key] = sum(self._weights.get(s, 1.0) * latency.total_us for s, latency in parts.items())
+        return self._totals[key]
 
     def best(self, stream: str, rows: Rows) -> Row | None:
         """The best row of a stream while the others stay."""
         others = {s: row for s, row in rows.items() if s != stream}
+        key = stream, frozenset(others.items())
+        if key not in self._bests:
+            self._bests[key] = self._respond(stream, others)
+        return self._bests[key]
+
+    def _respond(self, stream: str, others: Rows) -> Row | None:
         load = load_of(self._table, self._snapshot, others, self._weights)
         room = self._room(stream, others)
         weight = self._weights.get(stream, 1.0)
@@ -146,4 +189,6 @@ class _Turn:
         table = self._table
         held = resident(table, others, self._loaded)
         free = table.memory - memory_bytes(table, others, self._loaded)
-        return Room(free, held[table.streams[stream].model])
+        model = table.streams[stream].model
+        loaded = frozenset(run[1:] for run in distinct_runs(table, others, self._loaded) if run[0] == model)
+        return Room(free, held[model], loaded)

@@ -22,6 +22,7 @@ from nodes.proto.data_pb2 import Header, Span, WeightsRequest
 from nodes.slices import BadTensor, Costs, Loaded, Loader, LoadError
 from nodes.transport import Refused
 
+FETCH_DEADLINE_S = 60.0
 Piece = tuple[str, int, int]  # model, first, last
 Answer = Callable[[Header, Tensor | None], None]
 
@@ -112,7 +113,8 @@ class Agent:
         """Tells the phone, once; an error that cannot reach it is not followed by another."""
         if header.error_code or not header.reply_to:
             return
-        self.refused += 1
+        with self._lock:
+            self.refused += 1
         error = Header(
             request_id=header.request_id,
             stream=header.stream,
@@ -120,7 +122,7 @@ class Agent:
             epoch=header.epoch,
             step=len(header.route),
             route=header.route,
-            spans=header.spans,
+            spans=[span for span in header.spans if span.end_us or span.kind != "network"],  # what did arrive
             deadline_us=header.deadline_us,
             error=f"{self.spec.name}: {why}"[:1000],
             error_code=code,
@@ -198,8 +200,6 @@ class Agent:
     def _lost(self, header: Header, why: str) -> None:
         if not self._up:
             return
-        if header.spans and header.spans[-1].end_us == 0:
-            del header.spans[-1]
         self.fail(header, "PEER_LOST", why)
 
     def weights(self, request: bytes) -> Iterator[bytes]:
@@ -270,7 +270,10 @@ class Agent:
         moved_bytes = 0
         for a, b in _runs([block for block in range(first, last) if blocks[model, block] is None]):
             limit_bytes = sum(cost.weight_bytes for cost in self._costs[model][a:b])
-            fetched, size_bytes = shipping.fetch(source, model, a, b, limit_bytes, deadline_s or 60.0)
+            request = WeightsRequest(model=model, first=a, last=b)
+            fetched, size_bytes = shipping.fetch(
+                source, request, limit_bytes=limit_bytes, deadline_s=deadline_s or FETCH_DEADLINE_S
+            )
             blocks.update({(model, block): tensors for block, tensors in fetched.items()})
             moved_bytes += size_bytes
         received = {block: blocks[model, block] for block in range(first, last)}

@@ -42,7 +42,8 @@ def profile(family: str, tokens: int | None = None) -> ModelProfile:
     count = config.tokens if tokens is None or isinstance(config, VitConfig) else tokens
     shapes = config.units()
     arithmetic = _vit(config) if isinstance(config, VitConfig) else _minilm(config, count)
-    classes: tuple[OutputClass, ...] = ("feature",) * (len(shapes) - 1) + (config.answer_class,)
+    classes: list[OutputClass] = ["feature"] * (len(shapes) - 1)
+    classes.append(config.answer_class)
     units = tuple(
         UnitProfile(shape.name, flops, _weight_bytes(shape), _bytes(shape.output, count), working, output_class)
         for shape, (flops, working), output_class in zip(shapes, arithmetic, classes, strict=True)
@@ -65,7 +66,7 @@ def _layer(tokens: int, width: int, hidden: int) -> tuple[int, int]:
     attention = 2 * 2 * tokens * tokens * width  # scores, and their mix of the values
     feed_forward = 2 * 2 * tokens * width * hidden
     attending = 6 * tokens * width  # input, its norm, q, k, v and the mix
-    feeding = 2 * tokens * width + 2 * tokens * hidden  # the unit's input, the residual; before and after the GELU
+    feeding = 3 * tokens * width + 2 * tokens * hidden  # input, residual, its norm; what goes into the GELU and out
     return projections + attention + feed_forward, FLOAT_BYTES * max(attending, feeding)
 
 

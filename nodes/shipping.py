@@ -114,21 +114,20 @@ class Unpacking:
         self.done = True
 
 
-def fetch(address: str, model: str, first: int, last: int, limit_bytes: int, deadline_s: float) -> tuple[Weights, int]:
-    """The blocks first..last-1 from the agent at `address`, and how many bytes they were; raises `ShippingError`.
+def fetch(address: str, request: WeightsRequest, *, limit_bytes: int, deadline_s: float) -> tuple[Weights, int]:
+    """The blocks from the agent at `address`, and how many bytes they were; raises `ShippingError`.
 
     Uses a connection of its own, so that requests do not wait behind weights in one window.
     """
-    unpacking, moved_bytes = Unpacking(first, last, limit_bytes), 0
+    unpacking, moved_bytes = Unpacking(request.first, request.last, limit_bytes), 0
     channel = open_channel(address)
     try:
-        request = WeightsRequest(model=model, first=first, last=last).SerializeToString()
-        for frame in channel.unary_stream(WEIGHTS)(request, timeout=deadline_s):
+        for frame in channel.unary_stream(WEIGHTS)(request.SerializeToString(), timeout=deadline_s):
             moved_bytes += unpacking.push(frame)
     except FrameError as error:
         raise ShippingError(f"{address} sent bad weights: {error.why}") from error
     except grpc.RpcError as error:
-        why = f"{error.code().name}: {error.details()}"  # type: ignore[attr-defined]  # a call is an RpcError
+        why = f"{error.code().name}: {error.details()}"
         raise ShippingError(f"{address} did not send the weights: {why}") from error
     finally:
         channel.close()

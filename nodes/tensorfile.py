@@ -43,8 +43,9 @@ def write(path: Path, tensors: Mapping[str, Array], note: Mapping[str, str] | No
         try:
             file.write(_header(tensors, order, note or {}))
             for name in order:
-                file.write(memoryview(np.ascontiguousarray(tensors[name])).cast("B"))
+                file.write(np.ascontiguousarray(tensors[name]).data.cast("B"))
             file.flush()
+            os.fchmod(file.fileno(), 0o644)
             os.fsync(file.fileno())
             Path(file.name).replace(path)
         except BaseException:

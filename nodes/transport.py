@@ -202,7 +202,7 @@ class Edge:
                     self._acked(ACK.unpack(ack))
                 why = "the peer ended the stream"
             except grpc.RpcError as error:
-                why = f"{error.code().name}: {error.details()}"  # type: ignore[attr-defined]  # a call is an RpcError
+                why = f"{error.code().name}: {error.details()}"
             self._break(why)
         channel.close()
 
@@ -263,6 +263,8 @@ class Edge:
             elif self._unacked.pop(parcel.key, None) is parcel:
                 why = "not acked by the deadline"
                 if self._call is not None and self._acks == parcel.acks_before:
+                    self._stream += 1  # so that nothing more is taken for the stream that ends
+                    self._condition.notify_all()
                     self._call.cancel()
             else:
                 return

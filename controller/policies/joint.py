@@ -148,11 +148,12 @@ class Joint:
         )
 
     def _fewer_moves(self, view: View, best: Rows) -> dict[str, Row]:
-        """Takes back each stream's move that does not itself bring `min_gain` of its latency."""
+        """Takes back each stream's move that does not itself bring `min_gain` of the latency it would then have."""
         rows, before = dict(best), predict(self._table, view.snapshot, view.current)
+        after = predict(self._table, view.snapshot, best)
         for stream in sorted(best):
             trial = {**rows, stream: view.current[stream]}
-            worth = self._min_gain * view.weights[stream] * before[stream].total_us
+            worth = self._min_gain * view.weights[stream] * after[stream].total_us
             if trial == rows or before[stream].total_us >= UNREACHABLE_US:
                 continue
             lost = self._total(view, trial) - self._total(view, rows)
@@ -162,23 +163,17 @@ class Joint:
 
     def _alternatives(self, view: View, best: Rows) -> tuple[Candidate, ...]:
         """The best placements of everything on one node, for comparison."""
-        found: list[tuple[float, int, dict[str, Row]]] = []
-        for n, state in enumerate(view.snapshot.nodes):
-            rows = {stream: (n,) * len(row) for stream, row in view.current.items()}
-            usable = state.up and rows not in (best, view.current)
-            if usable and self._planner.permitted(view.snapshot, rows) and self._planner.fits(rows, view.current):
-                found.append((self._total(view, rows), n, rows))
-        chosen = self._total(view, best)
-        shown = sorted(found)[:ALTERNATIVES]
-        return tuple(
-            replace(
-                self._candidate(view, f"all on {self._problem.hosts[n].name}", rows),
-                why_not=f"weighted latency {total / 1e3:.1f} ms, the optimum has {chosen / 1e3:.1f} ms"
-                if total < UNREACHABLE_US
-                else "no path",
-            )
-            for total, n, rows in shown
-        )
+        whole = self._planner.together(view.snapshot, sorted(view.current), {}, view.current)
+        others = [rows for rows in whole if rows not in (best, view.current)]
+        shown = sorted(others, key=lambda rows: self._total(view, rows))[:ALTERNATIVES]
+        return tuple(self._alternative(view, rows, self._total(view, best)) for rows in shown)
+
+    def _alternative(self, view: View, rows: Rows, chosen: float) -> Candidate:
+        total, node = self._total(view, rows), self._problem.hosts[next(iter(rows.values()))[0]].name
+        why_not = "no path"
+        if total < UNREACHABLE_US:
+            why_not = f"weighted latency {total / 1e3:.1f} ms, the optimum has {chosen / 1e3:.1f} ms"
+        return replace(self._candidate(view, f"all on {node}", rows), why_not=why_not)
 
     def _candidate(self, view: View, name: str, rows: Rows) -> Candidate:
         size, time = move_cost(self._table, view.current, rows, view.snapshot)

@@ -71,10 +71,10 @@ def start(planner: Planner, snapshot: Snapshot, pinned: Rows) -> Decision:
 
 
 def _trouble(planner: Planner, snapshot: Snapshot, plan: Plan, rows: Rows | None) -> str:
-    if rows is None:
+    if rows is None and plan.unplaced:
         return f"no node or split has the memory for: {', '.join(plan.unplaced)}"
-    missing = [s for s in planner.table.streams if s not in rows]
-    if missing:
+    missing = [s for s in planner.table.streams if rows is None or s not in rows]
+    if rows is None or missing:
         return f"no node that is up, permitted and big enough can be reached by: {', '.join(missing)}"
     if not planner.permitted(snapshot, rows):
         return "the placement asked for uses a node that is down or that the data may not enter"

@@ -84,8 +84,7 @@ def run(options: argparse.Namespace) -> int:
     return 2
 
 
-def main(argv: Sequence[str]) -> int:
-    options = arguments(argv)
+def main(options: argparse.Namespace) -> int:
     target = {"filename": options.log} if options.log else {"stream": sys.stderr}
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s", **target)
     logging.getLogger("sdn").setLevel(logging.INFO)
@@ -99,6 +98,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    code = main(sys.argv[1:])
+    chosen = arguments(sys.argv[1:])
+    code = 1
+    try:
+        code = main(chosen)
+    except Exception:  # the process ends here, and must: os-ken's threads would keep it
+        logging.getLogger("sdn").exception("ended by a fault")
     logging.shutdown()
     os._exit(code)  # os-ken's native threads cannot be ended and are not daemons

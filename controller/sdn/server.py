@@ -43,6 +43,12 @@ class Board:
             self._reports.append((self._count, report))
             self._news.notify_all()
 
+    def _after(self, seen: int, active: threading.Event) -> tuple[int, list[pb.Report]]:
+        """Waits for reports behind number `seen`; returns the newest number and those still in the history."""
+        with self._news:
+            self._news.wait_for(lambda: self._count > seen or not active.is_set())
+            return self._count, [report for number, report in self._reports if number > seen]
+
     def wake(self) -> None:
         """Lets every waiting watcher see that its caller may have gone."""
         with self._news:
@@ -52,13 +58,10 @@ class Board:
         """Reports at least `period_us` apart (0: every one), until `active` is cleared; changes in between are kept."""
         seen, last_us, changes = 0, None, deque[str](maxlen=CHANGES_MAX)
         while active.is_set():
-            with self._news:
-                self._news.wait_for(lambda seen=seen: self._count > seen or not active.is_set())  # type: ignore[misc]
-                news = [report for number, report in self._reports if number > seen]
-                seen = self._count
+            seen, news = self._after(seen, active)
             for report in news:
                 changes.extend(report.changes)
-                # half a period of slack: the application's own period may jitter against the watcher's
+                # an eighth of a period of slack: reports jitter a little against the watcher's period
                 if last_us is None or period_us == 0 or report.t_us - last_us > period_us - period_us // 8:
                     last_us = report.t_us
                     merged = pb.Report()

@@ -82,7 +82,7 @@ class MiniLmConfig:
     heads: int
     hidden: int
     pretrained: bool  # the weights of the installed package, else made from a seed
-    tokens: int = 32  # what a profile assumes of a sentence
+    tokens: int = 16  # what a profile assumes of a sentence
     norm_eps: float = 1e-12
     input_dtype: str = "int64"
     answer_class: OutputClass = "feature"  # an embedding can be turned back into much of its sentence

@@ -24,6 +24,8 @@ from testbed.plan import Plan
 DATA_PORT = 5000
 STATUS_DEADLINE_S = 5.0
 PREPARE_DEADLINE_S = 120.0
+DISCOVERY_TIMEOUT_S = 30.0
+PATHS_REPORTED = 4096  # at most, in one report
 
 
 class Agents:
@@ -66,6 +68,12 @@ class Agents:
         """Tell every agent the experiment's time zero."""
         for stub in self.stubs.values():
             stub.Start(agent_pb2.StartRequest(t0_us=t0_us), timeout=STATUS_DEADLINE_S)
+
+    def stop(self) -> None:
+        """End every agent; each writes what it still holds first."""
+        calls = [stub.Stop.future(agent_pb2.Empty(), timeout=STATUS_DEADLINE_S) for stub in self.stubs.values()]
+        for call in calls:
+            call.result()
 
 
 class Phones:
@@ -122,7 +130,7 @@ class Network:
         self.shapes: dict[tuple[str, str], tuple[int, int]] = {}
         self.report: linkstate_pb2.Report | None = None
         self.reports: list[linkstate_pb2.Report] = []
-        self.lock = threading.Lock()
+        self.lock = threading.Condition()
         self.information = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.information.bind(str(sockets / LINK_INFO))
         self.channel = grpc.insecure_channel(f"unix:{sdn_socket}")
@@ -133,6 +141,26 @@ class Network:
         with self.lock:
             reports, self.reports = self.reports, []
         return reports
+
+    def wait_discovered(self) -> bool:
+        """Until the SDN application has found every host and every link between switches; False when it has not."""
+        switches = {switch.name for switch in self.plan.switches}
+        links = 2 * sum(link.a in switches and link.b in switches for link in self.plan.links)
+
+        hosts = len(self.plan.hosts)
+        paths = min(hosts * (hosts - 1), PATHS_REPORTED)
+
+        def complete() -> bool:
+            found = self.report
+            return (
+                found is not None
+                and len(found.hosts) >= hosts
+                and sum(link.up and link.latency_us >= 0 for link in found.links) >= links
+                and len(found.paths) >= paths
+            )
+
+        with self.lock:
+            return self.lock.wait_for(complete, DISCOVERY_TIMEOUT_S)
 
     def measured(self) -> tuple[dict[tuple[str, str], int], frozenset[tuple[str, str]]]:
         """Latencies between switches by name, and the pairs that are down."""
@@ -155,6 +183,7 @@ class Network:
             with self.lock:
                 self.report = report
                 self.reports.append(report)
+                self.lock.notify_all()
 
 
 class Telemetry:

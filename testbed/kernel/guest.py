@@ -19,7 +19,6 @@ from testbed.kernel.sandbox import contained, dies_with_parent
 
 START_NS = 1_767_225_600 * 10**9  # the guest's calendar starts 2026-01-01, whatever the day
 PROJECT = Path(__file__).resolve().parents[2]
-EXTRA = ""
 POLL_S = 0.1
 TAIL_LINES = 15
 PANIC_LINES = 60
@@ -80,7 +79,7 @@ def command(kernel: Path, run_folder: Path, director: str, options: GuestOptions
     if options.clock == "virtual":
         words += ["time-travel=inf-cpu", f"time-travel-start={START_NS}"]
     words += [f"{name}={value}" for name, value in ENVIRONMENT.items()]
-    words += [f"PYTHONPATH={PROJECT}" + EXTRA]
+    words += [f"PYTHONPATH={PROJECT}"]
     return [*words, "--", "-m", "testbed.kernel.init", str(run_folder), director]
 
 
@@ -106,15 +105,22 @@ def run_guest(
             env={**os.environ, "TMPDIR": _memory_folder(run_folder, options.memory)},
             preexec_fn=dies_with_parent({cpu}),
         )
+    watch(process, options.wall_limit_s, each_poll, console)
+
+
+def watch(
+    process: "subprocess.Popen[bytes]", wall_limit_s: float, each_poll: Callable[[], None], console: Path
+) -> None:
+    """Wait for the first process of a sandbox; whatever happens here, it has ended when this returns."""
     try:
-        _watch(process, options.wall_limit_s, each_poll, console)
+        _await_end(process, wall_limit_s, each_poll, console)
     finally:
         if process.poll() is None:
             process.kill()
         process.wait()
 
 
-def _watch(
+def _await_end(
     process: "subprocess.Popen[bytes]", wall_limit_s: float, each_poll: Callable[[], None], console: Path
 ) -> None:
     started = monotonic()

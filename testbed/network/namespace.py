@@ -54,6 +54,11 @@ def open_netlink(netns: str) -> IPRoute:
         return IPRoute()
 
 
+def loopback_up() -> None:
+    with IPRoute() as netlink:
+        netlink.link("set", index=1, state="up")
+
+
 def set_parameters(parameters: Mapping[str, str] = PARAMETERS) -> None:
     """Write the kernel parameters of the namespace that the thread is in; one that the kernel lacks is left alone."""
     for name, value in parameters.items():

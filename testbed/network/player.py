@@ -4,7 +4,6 @@ Links are changed by netlink and read back; changes of nodes are handed to their
 """
 
 import json
-import os
 import socket
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,6 +13,7 @@ from testbed.network.link import Direction, ShapedLink, ShapingError
 from testbed.plan import Change, Shape
 
 LINK_INFO = "links.sock"
+AGENT_DEADLINE_S = 5.0
 
 
 class Clock(Protocol):
@@ -102,7 +102,26 @@ def _apply_shape(
     )
 
 
-def wait_for_zero(pipe: int) -> int:
-    """The experiment's time zero, sent as one decimal line; 0 when the sender ended without it."""
-    with os.fdopen(pipe, "r") as lines:
-        return int(lines.readline() or 0)
+def read_zero(pipe: Path) -> int:
+    """The experiment's time zero in microseconds of CLOCK_MONOTONIC; waits until it is written."""
+    with pipe.open() as lines:
+        return int(lines.readline())
+
+
+class NodeChanges:
+    """Hands changes of nodes to their agents; gRPC is imported only by an experiment that has such changes."""
+
+    def __init__(self, sockets: Path) -> None:
+        self.sockets = sockets
+
+    def __call__(self, change: Change) -> None:
+        import grpc
+
+        from nodes.proto import agent_pb2, agent_pb2_grpc
+
+        with grpc.insecure_channel(f"unix:{self.sockets / change.target}.sock") as channel:
+            agent = agent_pb2_grpc.AgentStub(channel)
+            if change.what == "load":
+                agent.SetLoad(agent_pb2.LoadRequest(load_ppm=change.value), timeout=AGENT_DEADLINE_S)
+            else:
+                agent.SetUp(agent_pb2.UpRequest(up=change.what == "node_up"), timeout=AGENT_DEADLINE_S)

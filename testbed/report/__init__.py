@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from testbed.compare import comparison
-from testbed.journal import merge, read, write_atomically
+from testbed.journal import MERGED, merge, read, write_atomically
 from testbed.report.markdown import comparison_report, report
 from testbed.report.table import table
 from testbed.summary import Summary, summarise
 
-__all__ = ["table", "write_comparison", "write_results"]
+__all__ = ["summary_of", "table", "write_comparison", "write_results"]
 
 SUMMARY = "summary.json"
 COMPARISON = "comparison.json"
@@ -27,12 +27,17 @@ def write_results(folder: Path) -> Summary:
 
     JournalError for a journal that cannot be read; OSError when the folder cannot be written.
     """
-    records = list(read(merge(folder)))
-    summary = summarise(records)
+    summary = summary_of(folder)
+    records = list(read(folder / MERGED))
     _write_json(folder / SUMMARY, summary)
     write_atomically(folder / PICTURE, _draw({summary["policy"] or "run": records}))
     write_atomically(folder / REPORT, report(summary, records, PICTURE).encode())
     return summary
+
+
+def summary_of(folder: Path) -> Summary:
+    """Merge the journal and reckon, without writing a report."""
+    return summarise(read(merge(folder)))
 
 
 def write_comparison(folder: Path, runs: Mapping[str, Path]) -> dict[str, dict[str, Summary]]:

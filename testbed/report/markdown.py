@@ -92,7 +92,7 @@ def _moves(records: Sequence[Record]) -> list[tuple[int, str, str]]:
     found = []
     for record in real_moves(r for r in records if r["kind"] == "move"):
         name = f"move {record['move']} to epoch {record['epoch']}"
-        if record["phase"] == "abort":
+        if record["phase"] == "abort" and record["slice"] is None:
             found.append((record["t_us"], "**aborted**", f"{name}: {record['why']}"))
         elif record["phase"] == "switch":
             found.append((record["t_us"], "switch", f"{name}: new requests take the new route"))

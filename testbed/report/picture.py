@@ -129,7 +129,7 @@ def _moves(axes: Axes, records: Sequence[Record]) -> None:
     moves = real_moves(r for r in records if r["kind"] == "move")
     place = axes.get_xaxis_transform()
     for phase, marker, colour, label in (("switch", "^", INK, "move"), ("abort", "X", ALARM, "move aborted")):
-        at = [move["t_us"] / 1e6 for move in moves if move["phase"] == phase]
+        at = [move["t_us"] / 1e6 for move in moves if move["phase"] == phase and move["slice"] is None]
         if at:
             axes.vlines(at, 0, 1, transform=place, color=colour, linewidth=0.8, alpha=0.4)
             style: dict[str, Any] = {"transform": place, "marker": marker, "s": 50, "color": colour, "zorder": 5}

@@ -33,7 +33,7 @@ def _title(summaries: Mapping[str, Mapping[str, Any]]) -> str:
         return "no run"
     sla = first["sla"]
     limit = f"p{sla['percentile']} ≤ {sla['latency_ms']:g} ms over {sla['window_s']:g} s"
-    return f"{first['name']} · seed {first['seed']} · {first['clock']} time, {first['kernel']} kernel · SLA {limit}"
+    return f"{first['name']} · seed {first['seed']} · {first['clock']} time · SLA {limit}"
 
 
 def _cell(cell: Cell) -> Text:

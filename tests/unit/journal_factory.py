@@ -27,7 +27,8 @@ def a_run(
 ) -> list[Record]:
     """A valid run: calm, then `event_s` makes the uplink bad; with `recovers` a move 4 s later makes it good again."""
     moved_s = event_s + 4 if event_s is not None and recovers else None
-    records = [_run(policy, duration_s, event_s, streams, seed), _decision(1, 0, "REMAP", 1, "first placement")]
+    records = [_run(policy, duration_s, event_s, streams, seed), _decision(1, -300_000, "REMAP", 1, "first placement")]
+    records.extend(a_move(1, -200_000, epoch=1, moved_bytes=0))
     for at_s in range(0, duration_s):
         rate = 100_000_000 if event_s is None or at_s < event_s else 8_000_000
         for direction, factor in (("up", 1), ("down", 4)):
@@ -39,8 +40,8 @@ def a_run(
         event = {"text": "uplink gets worse", "what": "link", "target": "radio1"}
         records.append({"kind": "event", "t_us": at_us, "asked_us": at_us, "applied_us": at_us + 200, **event})
     if moved_s is not None:
-        records.append(_decision(2, moved_s * SECOND, "REMAP", 2, "gain exceeds cost"))
-        records.extend(a_move(1, moved_s * SECOND, epoch=2))
+        records.append(_decision(2, moved_s * SECOND - 100_000, "REMAP", 2, "gain exceeds cost"))
+        records.extend(a_move(2, moved_s * SECOND - 100_000, epoch=2))
     for number, stream in enumerate(streams):
         for place in range(duration_s * SECOND // period_us):
             sent_us = place * period_us + number * 7_000

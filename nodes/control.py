@@ -1,0 +1,142 @@
+"""The control door of an agent and its phone: a gRPC server on a Unix socket that only its owner may open."""
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import psutil
+
+from nodes.agent import Agent, PrepareRefused
+from nodes.client import Client
+from nodes.clock import MonotonicClock, Timer
+from nodes.proto.agent_pb2 import (
+    Empty,
+    LoadRequest,
+    NodeStatus,
+    PhoneStatus,
+    PrepareReply,
+    PrepareRequest,
+    SliceRef,
+    StartRequest,
+    SwitchRequest,
+    UpRequest,
+)
+from nodes.proto.agent_pb2_grpc import (
+    AgentServicer,
+    PhoneServicer,
+    add_AgentServicer_to_server,
+    add_PhoneServicer_to_server,
+)
+
+PATH_MAX = 107  # bytes of a Unix socket's path
+
+
+class AgentControl(AgentServicer):
+    """`stop` ends the process after the reply."""
+
+    def __init__(
+        self, agent: Agent, client: Client | None, clock: MonotonicClock, timer: Timer, stop: Callable[[], None]
+    ) -> None:
+        self._agent = agent
+        self._client = client
+        self._clock = clock
+        self._timer = timer
+        self._stop = stop
+        self._process = psutil.Process()
+        self._started = threading.Lock()
+
+    def Start(self, request: StartRequest, context: grpc.ServicerContext) -> Empty:
+        if not self._started.acquire(blocking=False):
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "the experiment has begun already")
+        self._clock.t0_us = request.t0_us
+        self._timer.rearm()
+        if self._client is not None:
+            self._client.start()
+        return Empty()
+
+    def Prepare(self, request: PrepareRequest, context: grpc.ServicerContext) -> PrepareReply:
+        piece = (request.slice.model, request.slice.first, request.slice.last)
+        try:
+            prepared = self._agent.prepare(piece, request.source_address, request.deadline_s)
+        except PrepareRefused as refusal:
+            return PrepareReply(ok=False, why=str(refusal))
+        return PrepareReply(ok=True, bytes_moved=prepared.bytes_moved, digest=prepared.digest)
+
+    def Release(self, request: SliceRef, context: grpc.ServicerContext) -> Empty:
+        self._agent.release((request.model, request.first, request.last))
+        return Empty()
+
+    def Status(self, request: Empty, context: grpc.ServicerContext) -> NodeStatus:
+        up, memory_used_bytes, slices = self._agent.state()
+        load_ppm, queue_us, queued, busy_us = self._agent.device.state()
+        cpu = self._process.cpu_times()
+        return NodeStatus(
+            node=self._agent.spec.name,
+            up=up,
+            load_ppm=load_ppm,
+            queue_us=queue_us,
+            queued=queued,
+            memory_used_bytes=memory_used_bytes,
+            memory_limit_bytes=self._agent.spec.memory_bytes,
+            rss_bytes=self._process.memory_info().rss,
+            cpu_s=cpu.user + cpu.system,
+            served=self._agent.served,
+            refused=self._agent.refused,
+            busy_s=busy_us / 1e6,
+            slices=[SliceRef(model=model, first=first, last=last) for model, first, last in slices],
+        )
+
+    def SetLoad(self, request: LoadRequest, context: grpc.ServicerContext) -> Empty:
+        try:
+            self._agent.device.set_load(request.load_ppm)
+        except ValueError as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        return Empty()
+
+    def SetUp(self, request: UpRequest, context: grpc.ServicerContext) -> Empty:
+        self._agent.set_up(request.up)
+        return Empty()
+
+    def Stop(self, request: Empty, context: grpc.ServicerContext) -> Empty:
+        context.add_callback(self._stop)
+        return Empty()
+
+
+class PhoneControl(PhoneServicer):
+    def __init__(self, node: str, client: Client) -> None:
+        self._node = node
+        self._client = client
+
+    def Switch(self, request: SwitchRequest, context: grpc.ServicerContext) -> Empty:
+        self._client.switch(request.epoch, {route.stream: list(route.hops) for route in request.routes})
+        return Empty()
+
+    def Status(self, request: Empty, context: grpc.ServicerContext) -> PhoneStatus:
+        in_flight, outcomes, sent, finished = self._client.status()
+        return PhoneStatus(node=self._node, in_flight=in_flight, outcomes=outcomes, sent=sent, finished=finished)
+
+
+class ControlServer:
+    """Listens on `path`, mode 0600."""
+
+    def __init__(
+        self, path: Path, agent_control: AgentControl, phone: PhoneControl | None, pool: ThreadPoolExecutor
+    ) -> None:
+        if len(os.fsencode(path)) > PATH_MAX:
+            raise ValueError(f"{path} is too long for a socket, at most {PATH_MAX} bytes are right")
+        self._server = grpc.server(pool)
+        add_AgentServicer_to_server(agent_control, self._server)  # type: ignore[no-untyped-call]
+        if phone is not None:
+            add_PhoneServicer_to_server(phone, self._server)  # type: ignore[no-untyped-call]
+        before = os.umask(0o177)  # from its first moment; there is no other thread yet that makes files
+        try:
+            self._server.add_insecure_port(f"unix:{path}")
+        finally:
+            os.umask(before)
+        self._server.start()
+
+    def close(self) -> None:
+        self._server.stop(grace=0.5).wait()

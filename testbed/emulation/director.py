@@ -1,0 +1,139 @@
+"""Starts everything of a run inside its sandbox, plays the schedule, counts what the links carried.
+
+The same on every kernel: the plan says what to build, the run folder takes the results. The processes: this one
+(network and player), the SDN application, and one preloaded parent, from which the coordinator and an agent per host
+are forked. Any of them ending early ends the run.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from nodes.clock import MonotonicClock
+from nodes.spawn import spawn
+from testbed.emulation.live import LiveFile
+from testbed.journal import Journal
+from testbed.network.namespace import loopback_up
+from testbed.network.network import Network, running_network
+from testbed.network.player import LinkInformation, NodeChanges, play, read_zero
+from testbed.plan import Plan, from_json
+
+SOCKETS = Path("/run/testbed")
+CONTROLLER = "127.0.0.1:6653"
+SOCKET_TIMEOUT_S = 120.0
+POLL_S = 0.05
+ANNOUNCE_EVERY_S = 0.5
+EXIT_FAILED = 3
+
+
+class DirectorFailed(Exception):
+    """A process of the run did not come up or ended early."""
+
+
+def main(run_folder: Path) -> None:
+    """Runs the plan of the folder to its end; the caller ends the sandbox."""
+    plan = from_json((run_folder / "plan.json").read_text())
+    SOCKETS.mkdir(mode=0o700)
+    os.mkfifo(SOCKETS / "zero.pipe")
+    loopback_up()
+    live, journal = LiveFile(run_folder), Journal(run_folder, "director")
+    live.phase("network")
+    with ExitStack() as stack:
+        sdn = _start(run_folder, "sdn", _sdn_command(run_folder, plan))
+        parent = _start(run_folder, "roles", _roles_command(run_folder), {"TESTBED_RUN": str(run_folder)})
+        network = stack.enter_context(
+            running_network(plan, Path("/run/openvswitch"), f"tcp:{CONTROLLER}", plan.datapath)
+        )
+        live.phase("processes")
+        _await_socket(SOCKETS / "sdn.sock", sdn)
+        _await_socket(SOCKETS / "zygote.sock", parent)
+        _spawn_roles(plan, network, run_folder)
+        threading.Thread(target=_announce, args=(network,), daemon=True).start()
+        watch = threading.Thread(target=_watch, args=([sdn, parent], run_folder, journal), daemon=True)
+        watch.start()
+        clock = MonotonicClock(read_zero(SOCKETS / "zero.pipe"))
+        play(plan.changes, network.links, NodeChanges(SOCKETS), LinkInformation(SOCKETS), clock, journal.record)
+        _await_coordinator(run_folder)
+        _count_traffic(plan, network, journal, clock)
+    (run_folder / "coordinator.json").replace(run_folder / "done.json")
+
+
+def _sdn_command(run_folder: Path, plan: Plan) -> list[str]:
+    command = [sys.executable, "-m", "controller.sdn", "--openflow", CONTROLLER, "--socket", str(SOCKETS / "sdn.sock")]
+    return [*command, "--period", str(plan.telemetry_period_us / 1e6), "--log", str(run_folder / "sdn.log")]
+
+
+def _roles_command(run_folder: Path) -> list[str]:
+    return [sys.executable, "-m", "testbed.emulation.roles", str(SOCKETS / "zygote.sock"), str(run_folder / "logs")]
+
+
+def _start(
+    run_folder: Path, name: str, command: list[str], environment: dict[str, str] | None = None
+) -> "subprocess.Popen[bytes]":
+    with (run_folder / f"{name}.out").open("wb") as output:
+        return subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})}
+        )
+
+
+def _await_socket(path: Path, process: "subprocess.Popen[bytes]") -> None:
+    for _ in range(int(SOCKET_TIMEOUT_S / POLL_S)):
+        if path.exists():
+            return
+        if process.poll() is not None:
+            raise DirectorFailed(f"the process of {path.name} ended with {process.returncode} before it was ready")
+        time.sleep(POLL_S)
+    raise DirectorFailed(f"{path.name} did not come up within {SOCKET_TIMEOUT_S:.0f} s")
+
+
+def _spawn_roles(plan: Plan, network: Network, run_folder: Path) -> None:
+    config = {"run": str(run_folder), "sockets": str(SOCKETS)}
+    for host in plan.hosts:
+        spawn(
+            SOCKETS / "zygote.sock",
+            host.name,
+            {**config, "role": "host", "name": host.name},
+            netns=network.hosts[host.name].netns,
+        )
+    spawn(SOCKETS / "zygote.sock", "coordinator", {**config, "role": "coordinator"})
+
+
+def _announce(network: Network) -> None:
+    """Hosts say where they are until the experiment begins; a switch that joins late still hears it."""
+    while not (SOCKETS / "zero").exists():
+        network.announce()
+        time.sleep(ANNOUNCE_EVERY_S)
+
+
+def _watch(processes: list["subprocess.Popen[bytes]"], run_folder: Path, journal: Journal) -> None:
+    """A process that ends early ends the run: a hanging run says nothing, a failed one says what failed."""
+    while not (run_folder / "coordinator.json").exists():
+        for process in processes:
+            if process.poll() is not None:
+                why = f"{' '.join(map(str, process.args[:3]))} ended early with {process.returncode}"
+                journal.record("fault", 0, what="process", why=why)
+                print(f"Traceback: {why}", flush=True)
+                os._exit(EXIT_FAILED)
+        time.sleep(ANNOUNCE_EVERY_S)
+
+
+def _await_coordinator(run_folder: Path) -> None:
+    while not (run_folder / "coordinator.json").exists():
+        time.sleep(POLL_S)
+
+
+def _count_traffic(plan: Plan, network: Network, journal: Journal, clock: MonotonicClock) -> None:
+    for link in plan.links:
+        for direction in ("up", "down"):
+            journal.record(
+                "traffic",
+                clock.now_us(),
+                link=link.name,
+                direction=direction,
+                **network.links[link.name].traffic(direction),
+            )

@@ -1,0 +1,189 @@
+"""What the processes forked from the preloaded parent become: the agent of a host, or the coordinator.
+
+Run as `python -m testbed.emulation.roles SOCKET LOG_FOLDER` it is that parent: everything a role needs is imported
+before the first fork, because in a guest an import costs seconds and a fork half a second.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from controller.coordinator import Coordinator, NoPlacement
+from controller.ledger import Ledger
+from nodes import tensorfile
+from nodes.agent import HostSpec
+from nodes.client import Samples, StreamSpec
+from nodes.clock import MonotonicClock
+from nodes.codec import Tensor
+from nodes.host import Host, Parts
+from nodes.slices import Loader, Sized
+from nodes.zygote import Zygote
+from testbed.emulation.control import DATA_PORT, Agents, Network, Phones, Telemetry
+from testbed.emulation.live import LiveFile
+from testbed.emulation.problem import problem_of
+from testbed.journal import Journal
+from testbed.kernel.cycles import stopwatch
+from testbed.plan import ModelPlan, Plan, from_json
+
+IDS_PER_PHONE = 1_000_000
+END_POLL_US = 250_000
+
+
+class NotDiscovered(Exception):
+    """The SDN application has not found every host and link in time."""
+
+
+def main(config: Mapping[str, Any]) -> None:
+    """The life of a forked process. `config`: role, run (folder), sockets (folder) and what the role needs."""
+    run_folder = Path(config["run"])
+    plan = from_json((run_folder / "plan.json").read_text())
+    if config["role"] == "host":
+        run_host(plan, config["name"], run_folder, Path(config["sockets"]))
+    else:
+        run_coordinator(plan, run_folder, Path(config["sockets"]))
+
+
+def run_host(plan: Plan, name: str, run_folder: Path, sockets: Path) -> None:
+    """The agent of one host, and the phone's client where it is one, until it is told to stop."""
+    number, host = next((i, host) for i, host in enumerate(plan.hosts) if host.name == name)
+    spec = HostSpec(name, f"{host.ip}:{DATA_PORT}", host.flops_per_s, host.memory_bytes)
+    streams = tuple(
+        StreamSpec(s.name, s.model, s.arrivals_us, s.deadline_us) for s in plan.streams if s.phone == name
+    )
+    needed = {stream.model for stream in streams}
+    loader, costs = _loader(plan)
+    parts = Parts(
+        sockets=sockets,
+        loader=loader,
+        costs=costs,
+        streams=streams,
+        samples={model.name: _samples(model) for model in plan.models if model.name in needed},
+        id_start=number * IDS_PER_PHONE,
+    )
+    with Journal(run_folder, f"host-{name}") as journal, Host(spec, parts, journal.record) as running:
+        running.wait()
+
+
+def run_coordinator(plan: Plan, run_folder: Path, sockets: Path) -> None:
+    """Waits for the network, places everything, says when the experiment begins, decides until its end."""
+    live, clock = LiveFile(run_folder), MonotonicClock(time.monotonic_ns() // 1000)
+    journal = Journal(run_folder, "coordinator")
+    agents = Agents(plan, sockets)
+    phones = Phones(plan, agents)
+    network = Network(plan, sockets, sockets / "sdn.sock")
+    telemetry = Telemetry(plan, agents, phones, network, journal.record)
+    _await_discovery(network)
+    policy = next(point for point in entry_points(group="testbed.policies") if point.name == plan.policy).load()
+    problem = problem_of(plan)
+    coordinator = Coordinator(
+        problem,
+        policy(problem, plan.policy_options),
+        telemetry,
+        agents,
+        phones,
+        clock,
+        Ledger(run_folder / "ledger.jsonl"),
+        journal.record,
+        stopwatch(run_folder),
+        plan.telemetry_period_us,
+        on_live=lambda said: live.say(_live(plan, clock, phones, telemetry, said)),
+    )
+    live.phase("first placement")
+    try:
+        coordinator.begin(0)
+    except NoPlacement as error:
+        journal.record("fault", 0, what="placement", why=str(error))
+        raise
+    _begin(agents, clock, sockets)
+    live.phase("running")
+    coordinator.run(plan.duration_us)
+    _finish(plan, agents, phones, telemetry, clock)
+    _say_done(run_folder, clock, phones)
+
+
+def _await_discovery(network: Network) -> None:
+    if not network.wait_discovered():
+        raise NotDiscovered("the SDN application did not find every host and switch link in time: see sdn.log")
+
+
+def _begin(agents: Agents, clock: MonotonicClock, sockets: Path) -> None:
+    """Everyone gets the same time zero, a moment ahead."""
+    t0_us = time.monotonic_ns() // 1000 + 500_000
+    agents.start(t0_us)
+    (sockets / "zero").write_text(str(t0_us))
+    clock.t0_us = t0_us
+    (sockets / "zero.pipe").write_text(f"{t0_us}\n")
+
+
+def _finish(plan: Plan, agents: Agents, phones: Phones, telemetry: Telemetry, clock: MonotonicClock) -> None:
+    """Every request gets its deadline's time to end; then phones and agents write what they hold and stop."""
+    limit_us = clock.now_us() + max((stream.deadline_us for stream in plan.streams), default=0)
+    telemetry.snapshot(clock.now_us())
+    while not phones.finished and clock.now_us() < limit_us:
+        clock.sleep_until(clock.now_us() + END_POLL_US)
+        telemetry.snapshot(clock.now_us())
+    agents.stop()
+
+
+def _say_done(run_folder: Path, clock: MonotonicClock, phones: Phones) -> None:
+    text = f'{{"virtual_us": {clock.now_us()}, "sent": {sum(phones.sent.values())}}}\n'
+    draft = run_folder / ".done.json"
+    draft.write_text(text)
+    draft.replace(run_folder / "coordinator.json")
+
+
+def _live(
+    plan: Plan, clock: MonotonicClock, phones: Phones, telemetry: Telemetry, said: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
+        "phase": "running",
+        "virtual_us": clock.now_us(),
+        "total_us": plan.duration_us,
+        "sent": sum(phones.sent.values()),
+        "ok": telemetry.ok,
+        "p95_us": telemetry.recent.overall_us(),
+        "placement": str(said.get("placement", "")),
+        "last_event": str(said.get("last_event", said.get("decision", ""))),
+    }
+
+
+def _loader(plan: Plan) -> tuple[Loader, Mapping[str, Any]]:
+    """torch is touched only where numbers are."""
+    from nodes.costs import costs
+
+    by_model = {model.name: costs(model.family) for model in plan.models}
+    if not plan.numerics:
+        return Sized(by_model), by_model
+    from nodes.numerics import ModelFile, Numeric
+
+    files = {model.name: ModelFile(model.family, Path(model.weights_file)) for model in plan.models}
+    return Numeric(files), by_model
+
+
+def _samples(model: ModelPlan) -> Samples:
+    """The inputs that a phone sends in turn, and the unsplit model's answers to them."""
+    held = tensorfile.read(Path(model.answers_file))
+
+    def tensor(name: str) -> Tensor:
+        array = held[name]
+        return Tensor(array.dtype.name, tuple(array.shape), array.data.cast("B"))
+
+    return Samples(
+        inputs=[tensor(f"input.{i}") for i in range(model.inputs)],
+        answers={i: tensor(f"answer.{i}") for i in range(model.inputs)},
+    )
+
+
+def preload() -> None:
+    """The rest of what roles import, before any fork."""
+    if from_json((Path(os.environ["TESTBED_RUN"]) / "plan.json").read_text()).numerics:
+        import nodes.numerics  # noqa: F401
+
+
+if __name__ == "__main__":
+    preload()
+    Zygote(main, Path(sys.argv[1]), Path(sys.argv[2])).serve()

@@ -1,0 +1,221 @@
+"""One run from experiment to results: load, compile, run in a sandbox, compute the results.
+
+    run = run(Path("topologies/urban-mec.yaml"), RunOptions(policy="joint"), progress)
+    run.summary["latency_ms"]["p95"]
+"""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from testbed.cache import cache_folder
+from testbed.compile import ModelFiles, compile_plan
+from testbed.emulation.live import LiveReader
+from testbed.experiment import Experiment, load_experiment
+from testbed.journal import Journal
+from testbed.kernel import build, host
+from testbed.kernel.cycles import save_calibration
+from testbed.kernel.guest import GuestFailed, GuestOptions, run_guest
+from testbed.kernel.processors import spread
+from testbed.plan import Plan, to_json
+from testbed.progress import Live, Progress
+from testbed.report import write_results
+
+DIRECTOR = "testbed.emulation.director"
+RUNS = Path("runs")
+PACKAGES = ("torch", "mininet", "os-ken", "grpcio", "pyroute2", "numpy", "protobuf")
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What the command line may change; None and () leave what the experiment says."""
+
+    clock: Literal["virtual", "real"] = "virtual"
+    kernel: Literal["guest", "host"] = "guest"
+    seed: int | None = None
+    policy: str | None = None
+    sets: tuple[str, ...] = ()
+    trace_dirs: tuple[Path, ...] = ()
+    out: Path | None = None
+    memory: str = "6G"
+    wall_limit_s: float = 1800
+    cpu: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    folder: Path
+    summary: dict[str, Any]
+
+
+class RunFailed(Exception):
+    """The run did not come to its end; `why` says what and what to do, `folder` holds what there is of it."""
+
+    def __init__(self, why: str, folder: Path | None = None) -> None:
+        super().__init__(why)
+        self.why = why
+        self.folder = folder
+
+
+def run(path: Path, options: RunOptions, progress: Progress) -> Run:
+    """Run an experiment. Raises ExperimentError for a bad experiment, RunFailed for anything that goes wrong later."""
+    experiment = load_experiment(
+        path, sets=options.sets, trace_dirs=options.trace_dirs, seed=options.seed, policy=options.policy
+    )
+    kernel = _kernel(options)
+    folder = _new_folder(experiment, options)
+    started = time.monotonic()
+    progress.phase("models")
+    plan = compile_plan(experiment, _model_files(experiment), options.clock)
+    if options.kernel == "host":
+        plan = replace(plan, datapath=host.datapath())
+    (folder / "plan.json").write_text(to_json(plan))
+    shutil.copyfile(path, folder / "experiment.yaml")
+    save_calibration(folder)
+    _record_run(folder, plan, options)
+    progress.phase("guest" if options.kernel == "guest" else "sandbox")
+    try:
+        _emulate(kernel, folder, options, progress)
+    except GuestFailed as failure:
+        (folder / "FAILED.txt").write_text(f"{failure}\n")
+        raise RunFailed(f"{failure}\nthe run folder {folder} holds the console and what was recorded", folder) from failure
+    _record_end(folder, plan, time.monotonic() - started)
+    progress.phase("results")
+    return Run(folder, write_results(folder))
+
+
+def compare(path: Path, policies: list[str], options: RunOptions, progress: Progress) -> dict[str, Run]:
+    """The same experiment and seed once per policy, one guest per processor side by side."""
+    parent = options.out or RUNS / f"compare-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    side_by_side = len(os.sched_getaffinity(0))
+    cpus = spread(len(policies))
+
+    def one(number: int) -> Run:
+        mine = replace(
+            options,
+            policy=policies[number],
+            out=parent / policies[number],
+            cpu=cpus[number] if options.kernel == "guest" else None,
+        )
+        return run(path, mine, progress.part(policies[number]))
+
+    for policy in policies:  # a bad experiment or policy is told before anything starts
+        load_experiment(
+            path, sets=options.sets, trace_dirs=options.trace_dirs, seed=options.seed, policy=policy
+        )
+    workers = side_by_side if options.kernel == "guest" else 1
+    with ThreadPoolExecutor(workers) as pool:
+        return dict(zip(policies, pool.map(one, range(len(policies))), strict=True))
+
+
+def _kernel(options: RunOptions) -> Path | None:
+    """The guest kernel's file, None on the host kernel; RunFailed when the machine cannot do what is asked."""
+    if options.kernel == "host":
+        if options.clock == "virtual":
+            raise RunFailed("the host's kernel runs in real time only: add --clock real, or leave out --kernel host")
+        lacks = host.missing()
+        if lacks:
+            raise RunFailed("this machine cannot run on its own kernel; it lacks " + "; ".join(lacks))
+        return None
+    kernel = build.installed()
+    if kernel is None:
+        raise RunFailed("the guest kernel is not built yet: run `make setup` or `testbed kernel build`")
+    return kernel
+
+
+def _new_folder(experiment: Experiment, options: RunOptions) -> Path:
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    folder = options.out or RUNS / f"{experiment.name}-{experiment.policy.name}-{experiment.seed}-{stamp}-{os.getpid()}"
+    folder = folder.absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunFailed(f"{folder} is there already and not empty: name a new folder with --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFailed(f"cannot make the run folder: {error}") from error
+    return folder
+
+
+def _model_files(experiment: Experiment) -> dict[str, ModelFiles]:
+    """Weights and right answers of every model, made once and kept in the cache."""
+    cache = cache_folder("models")
+    found = {}
+    for name, model in experiment.models.items():
+        command = [sys.executable, "-m", "nodes.answers", "--family", model.family, "--inputs", str(model.inputs)]
+        done = subprocess.run(
+            [*command, "--seed", str(experiment.seed if model.seed is None else model.seed), "--cache", str(cache)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        if done.returncode:
+            raise RunFailed(f"the model {name} could not be made: {done.stderr.strip()[-400:]}")
+        paths = json.loads(done.stdout)
+        found[name] = ModelFiles(Path(paths["weights_file"]), Path(paths["answers_file"]), model.inputs)
+    return found
+
+
+def _emulate(kernel: Path | None, folder: Path, options: RunOptions, progress: Progress) -> None:
+    reader = LiveReader(folder)
+
+    def show() -> None:
+        for said in reader.new():
+            if "phase" in said:
+                progress.phase(said["phase"])
+            else:
+                progress.live(Live(**said))
+
+    limits = GuestOptions(options.clock, options.memory, options.wall_limit_s, options.cpu)
+    if kernel is None:
+        host.run_on_host(folder, DIRECTOR, limits, show)
+    else:
+        run_guest(kernel, folder, DIRECTOR, limits, show)
+    if not (folder / "done.json").exists():
+        console = (folder / "console.log").read_text(errors="replace").splitlines()[-15:]
+        raise GuestFailed("the run ended before its end", "\n".join(console))
+
+
+def _record_run(folder: Path, plan: Plan, options: RunOptions) -> None:
+    with Journal(folder, "host") as journal:
+        journal.record(
+            "run",
+            0,
+            name=plan.name,
+            seed=plan.seed,
+            policy=plan.policy,
+            clock=plan.clock,
+            kernel=options.kernel,
+            numerics=plan.numerics,
+            duration_us=plan.duration_us,
+            versions=_versions(),
+            streams=[{"name": s.name, "model": s.model, "source": s.phone} for s in plan.streams],
+            sla=plan.sla,
+            events=[{"t_us": c.t_us, "text": c.text} for c in plan.changes if c.text],
+            links=[link.name for link in plan.links],
+        )
+
+
+def _record_end(folder: Path, plan: Plan, wall_s: float) -> None:
+    done = json.loads((folder / "done.json").read_text())
+    with Journal(folder, "end") as journal:
+        journal.record("end", done["virtual_us"], virtual_us=done["virtual_us"], wall_s=round(wall_s, 3), sent=done["sent"])
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "host_kernel": platform.release()}
+    for package in ("mec-testbed", *PACKAGES):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed as a package"
+    return found

@@ -1,0 +1,244 @@
+import contextlib
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+
+from nodes import codec, shipping, transport
+from nodes.clock import MonotonicClock, Timer
+from nodes.codec import Tensor
+from nodes.proto.data_pb2 import Header, WeightsHeader, WeightsRequest
+from nodes.transport import DataServer, Edge, PortTaken, Refused
+
+TENSOR = Tensor("uint8", (700_000,), bytes(range(250)) * 2800)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Inbox:
+    """A receiver that keeps what comes."""
+
+    def __init__(self, accepting=True):
+        self.accepting, self.got, self.refused = accepting, [], []
+        self.changed = threading.Condition()
+        self.blocks = [(0, "w", TENSOR), (1, "b", Tensor("float32", (2,), bytes(8)))]
+
+    def deliver(self, header, tensor):
+        with self.changed:
+            self.got.append((header, tensor))
+            self.changed.notify_all()
+        return self.accepting
+
+    def refuse(self, error):
+        with self.changed:
+            self.refused.append(error)
+            self.changed.notify_all()
+        return True
+
+    def weights(self, request):
+        asked = WeightsRequest.FromString(request)
+        if asked.model != "fake":
+            raise Refused(f"no {asked.model} here")
+        yield from shipping.ship(block for block in self.blocks if asked.first <= block[0] < asked.last)
+
+    def wait(self, count):
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.got) >= count, 5), f"{len(self.got)} of {count} came"
+        return self.got
+
+
+class Losses:
+    def __init__(self):
+        self.list, self.changed = [], threading.Condition()
+
+    def __call__(self, header, why):
+        with self.changed:
+            self.list.append((header.request_id, why))
+            self.changed.notify_all()
+
+    def wait(self, count):
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.list) >= count, 8), f"{len(self.list)} of {count} lost"
+        return self.list
+
+
+@contextlib.contextmanager
+def serving(inbox, port=0):
+    with ThreadPoolExecutor(8) as pool:
+        server = DataServer(f"127.0.0.1:{port}", inbox, pool)
+        try:
+            yield f"127.0.0.1:{server.port}"
+        finally:
+            server.close()
+
+
+@pytest.fixture
+def world():
+    clock = MonotonicClock(MonotonicClock().now_us())
+    timer = Timer(clock)
+    yield clock, timer
+    timer.close()
+
+
+@contextlib.contextmanager
+def edge_to(address, world, lost):
+    edge = Edge(address, *world, lost)
+    try:
+        yield edge
+    finally:
+        edge.close()
+
+
+def header(n):
+    return Header(request_id=n, stream="cam", step=1, reply_to="127.0.0.1:1")
+
+
+def test_tensors_arrive_whole_and_in_order(world):
+    inbox, lost = Inbox(), Losses()
+    with serving(inbox) as address, edge_to(address, world, lost) as edge:
+        for n in range(20):
+            edge.send(header(n), TENSOR, world[0].now_us() + 5_000_000)
+        got = inbox.wait(20)
+        assert lost.list == []
+    assert [h.request_id for h, _ in got] == list(range(20))
+    assert all(codec.same(t, TENSOR) for _, t in got)
+
+
+def test_a_dead_peer_loses_the_tensor_by_name_and_a_new_one_gets_the_next(world):
+    inbox, lost, port = Inbox(), Losses(), free_port()
+    with edge_to(f"127.0.0.1:{port}", world, lost) as edge:
+        edge.send(header(1), TENSOR, world[0].now_us() + 5_000_000)
+        [(n, why)] = lost.wait(1)
+        assert n == 1 and "UNAVAILABLE" in why and str(port) in why
+        with serving(inbox, port):
+            edge.send(header(2), TENSOR, world[0].now_us() + 8_000_000)
+            assert inbox.wait(1)[0][0].request_id == 2
+            assert len(lost.list) == 1
+
+
+def test_a_server_that_ends_loses_nothing_in_silence(world):
+    inbox, lost = Inbox(accepting=False), Losses()
+    with serving(inbox) as address:
+        edge = Edge(address, *world, lost)
+        edge.send(header(1), TENSOR, world[0].now_us() + 60_000_000)
+        inbox.wait(1)
+    assert lost.wait(1)[0][0] == 1
+    edge.close()
+
+
+def test_no_ack_by_the_deadline_is_a_loss_and_the_stream_is_opened_again(world):
+    inbox, lost = Inbox(accepting=False), Losses()
+    with serving(inbox) as address, edge_to(address, world, lost) as edge:
+        edge.send(header(1), TENSOR, world[0].now_us() + 300_000)
+        assert lost.wait(1) == [(1, f"{address}: not acked by the deadline")]
+        inbox.accepting = True
+        edge.send(header(2), TENSOR, world[0].now_us() + 5_000_000)
+        inbox.wait(2)
+        edge.send(header(3), TENSOR, world[0].now_us() + 5_000_000)
+        assert [h.request_id for h, _ in inbox.wait(3)] == [1, 2, 3]
+        assert len(lost.list) == 1
+
+
+def test_closing_an_edge_names_what_was_not_sent(world):
+    lost = Losses()
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # accepts nothing, answers nothing
+        edge = Edge(f"127.0.0.1:{mute.getsockname()[1]}", *world, lost)
+        for n in range(3):
+            edge.send(header(n), TENSOR, world[0].now_us() + 60_000_000)
+        edge.close()
+    assert sorted(n for n, _ in lost.wait(3)) == [0, 1, 2]
+
+
+def test_two_servers_on_one_port_are_refused():
+    with serving(Inbox()) as address, ThreadPoolExecutor(1) as pool, pytest.raises(PortTaken, match=address):
+        DataServer(address, Inbox(), pool)
+
+
+def deliver(address, frames):
+    with transport.open_channel(address) as channel:
+        return list(channel.stream_stream(transport.DELIVER)(iter(frames), timeout=5))
+
+
+def test_garbage_ends_its_own_stream_only(world):
+    inbox = Inbox()
+    with serving(inbox) as address:
+        for garbage in (b"", b"\xff\xff\xff\xff", bytes(transport.MESSAGE_MAX_BYTES + 1)):
+            with pytest.raises(grpc.RpcError) as caught:
+                deliver(address, [garbage])
+            assert caught.value.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
+        with edge_to(address, world, Losses()) as edge:
+            edge.send(header(1), TENSOR, world[0].now_us() + 5_000_000)
+            inbox.wait(1)
+
+
+def test_bytes_that_are_no_grpc_leave_others_alone(world):
+    inbox = Inbox()
+    with serving(inbox) as address, socket.create_connection(("127.0.0.1", int(address.split(":")[1]))) as raw:
+        raw.sendall(b"\x16\x03\x01garbage\r\n" * 400)
+        with edge_to(address, world, Losses()) as edge:
+            edge.send(header(1), TENSOR, world[0].now_us() + 5_000_000)
+            inbox.wait(1)
+
+
+def test_a_bad_tensor_is_acked_and_refused_by_name():
+    inbox = Inbox()
+    bad = Header(request_id=9, step=2, dtype="float64", shape=[1], size_bytes=8, chunks=1)
+    with serving(inbox) as address:
+        good = list(codec.frames(header(10), TENSOR))
+        acks = deliver(address, [codec.pack(bad, bytes(8)), *good])
+    assert [transport.ACK.unpack(ack) for ack in acks] == [(9, 2), (10, 1)]
+    assert inbox.refused[0].header.request_id == 9 and "float64" in inbox.refused[0].why
+
+
+def fetch(address, first=0, last=2, *, model="fake", limit_bytes=1 << 20):
+    request = WeightsRequest(model=model, first=first, last=last)
+    return shipping.fetch(address, request, limit_bytes=limit_bytes, deadline_s=5)
+
+
+def test_weights_arrive_by_block_and_are_counted():
+    with serving(Inbox()) as address:
+        blocks, moved_bytes = fetch(address)
+        assert moved_bytes == 700_008 and set(blocks) == {0, 1}
+        assert codec.same(blocks[0]["w"], TENSOR) and blocks[1]["b"].shape == (2,)
+        assert fetch(address, 1, 2)[1] == 8
+
+
+def test_weights_that_are_too_many_unknown_or_not_there_are_refused():
+    with serving(Inbox()) as address:
+        with pytest.raises(shipping.ShippingError, match="more than the blocks have"):
+            fetch(address, limit_bytes=700_000)
+        with pytest.raises(shipping.ShippingError, match="no other here"):
+            fetch(address, model="other")
+    with pytest.raises(shipping.ShippingError, match="did not send"):
+        fetch(address)
+
+
+def test_changed_or_foreign_weights_are_refused():
+    frames = list(shipping.ship([(0, "w", TENSOR)]))
+
+    def unpack(*frames):
+        unpacking = shipping.Unpacking(0, 1, 1 << 20)
+        for frame in frames:
+            unpacking.push(frame)
+        assert unpacking.done
+
+    unpack(*frames)
+    flipped = frames[1][:-1] + bytes([frames[1][-1] ^ 1])
+    foreign = codec.pack(WeightsHeader(block=5, name="w", dtype="uint8", shape=[1], size_bytes=1, chunks=1), b"x")
+    for bad, why in [
+        ((frames[0], flipped, *frames[2:]), "digest"),
+        ((frames[0], *frames[2:]), "out of order"),
+        ((frames[0], frames[0]), "not whole"),
+        ((*frames[:-2], frames[-1]), "not whole"),
+        ((foreign,), "not asked for"),
+        ((*frames, frames[0]), "after the end"),
+        ((*frames[:-1], frames[0]), "not asked for"),
+    ]:
+        with pytest.raises(codec.FrameError, match=why):
+            unpack(*bad)
