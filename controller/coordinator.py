@@ -86,6 +86,7 @@ class Coordinator:
     def begin(self, now_us: int) -> None:
         """Places everything for the first time, or takes up what the ledger says; raises NoPlacement."""
         snapshot = self._telemetry.snapshot(now_us)
+        self._detector.look(snapshot, {})  # who is up now: what goes down before the first step must be seen
         committed = self._ledger.recover()
         if committed:
             self._take_up(committed, snapshot)

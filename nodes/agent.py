@@ -55,7 +55,7 @@ class Agent:
     """`answer` takes what is for the phone on this host; without it answers are dropped."""
 
     def __init__(
-        self, spec: HostSpec, clock: Clock, timer: Timer, loader: Loader, costs: Costs, record: Record
+        self, spec: HostSpec, clock: Clock, timer: Timer, *, loader: Loader, costs: Costs, record: Record
     ) -> None:
         self.spec = spec
         self.answer: Answer | None = None

@@ -1,5 +1,7 @@
 """The control door of an agent and its phone: a gRPC server on a Unix socket that only its owner may open."""
 
+# ruff: noqa: ARG002  (the signatures are gRPC's)
+
 import os
 import threading
 from collections.abc import Callable

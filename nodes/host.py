@@ -1,7 +1,7 @@
 """One emulated host, put together: agent, data server, control door, and the client when it is a phone.
 
-    with Host(spec, parts, record) as host:
-        host.wait()  # until Stop
+with Host(spec, parts, record) as host:
+    host.wait()  # until Stop
 """
 
 import threading
@@ -42,7 +42,7 @@ class Host:
         self._ended = threading.Event()
         # threads are made as calls come: one for each incoming edge, a few for control
         self._pool = ThreadPoolExecutor(STREAMS_MAX + CONTROL_THREADS, thread_name_prefix="rpc")
-        self.agent = Agent(spec, self.clock, self.timer, parts.loader, parts.costs, record)
+        self.agent = Agent(spec, self.clock, self.timer, loader=parts.loader, costs=parts.costs, record=record)
         self.client = (
             Client(self.agent, self.timer, parts.streams, parts.samples, record, id_start=parts.id_start)
             if parts.streams

@@ -15,6 +15,7 @@ from nodes import weights
 from nodes.codec import Tensor
 from nodes.slices import BadTensor, Loaded, LoadError, Weights
 from nodes.slicing import Slice, SliceError, cut, one_thread
+from nodes.tensorfile import TensorFileError
 
 DTYPES = {"uint8": torch.uint8, "int64": torch.int64, "float32": torch.float32}
 
@@ -44,7 +45,7 @@ class Numeric:
                 arrived = {name: tensor for block in received.values() for name, tensor in block.items()}
                 piece = cut(family, {name: _settled(tensor) for name, tensor in arrived.items()}, first, last)
             return Loaded(_runner(piece), piece.digest)
-        except (SliceError, weights.WeightsError, OSError) as error:
+        except (SliceError, weights.WeightsError, TensorFileError, OSError) as error:
             raise LoadError(str(error)) from error
 
     def weights(self, model: str, block: int) -> Iterable[tuple[str, Tensor]]:

@@ -168,6 +168,7 @@ class Edge:
         self._unacked: dict[tuple[int, int], Parcel] = {}
         self._acks = 0
         self._failures = 0  # in a row
+        self._taken = False  # something for the stream of now
         self._stream = 0  # frames of an earlier stream's iterator go nowhere
         self._call: Any = None
         self._closed = False
@@ -191,20 +192,25 @@ class Edge:
         self._thread.join()
 
     def _run(self) -> None:
-        channel = open_channel(self.address)
-        deliver = channel.stream_stream(DELIVER)
         while self._await_work():
-            try:
-                with self._condition:
-                    self._stream += 1
-                    self._call = call = deliver(self._frames(self._stream))
-                for ack in call:
-                    self._acked(ACK.unpack(ack))
-                why = "the peer ended the stream"
-            except grpc.RpcError as error:
-                why = f"{error.code().name}: {error.details()}"
+            # a channel of its own for each stream: a kept one would be in a backoff that hides that the peer is back
+            with open_channel(self.address) as channel:
+                why = self._stream_over(channel)
             self._break(why)
-        channel.close()
+        self._break("this node ends")
+
+    def _stream_over(self, channel: grpc.Channel) -> str:
+        """Sends and takes acks until the stream ends; why it did."""
+        try:
+            with self._condition:
+                self._stream += 1
+                self._taken = False
+                self._call = call = channel.stream_stream(DELIVER)(self._frames(self._stream))
+            for ack in call:
+                self._acked(ACK.unpack(ack))
+        except grpc.RpcError as error:
+            return f"{error.code().name}: {error.details()}"
+        return "the peer ended the stream"
 
     def _await_work(self) -> bool:
         """Waits until there is something to send and the backoff is over; False: closed."""
@@ -228,7 +234,7 @@ class Edge:
             if self._closed or stream != self._stream:
                 return None
             parcel = self._waiting.popleft()
-            parcel.acks_before = self._acks
+            parcel.acks_before, self._taken = self._acks, True
             self._unacked[parcel.key] = parcel
             return parcel
 
@@ -251,6 +257,8 @@ class Edge:
             if self._closed:
                 gone += self._waiting
                 self._waiting.clear()
+            elif self._waiting and not self._taken:
+                gone.append(self._waiting.popleft())  # it was for this one that the stream was opened in vain
             self._condition.notify_all()
         for parcel in gone:
             self._lose(parcel, why)

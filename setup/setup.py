@@ -16,7 +16,8 @@ VENV = ROOT / ".venv"
 PYTHON = "/usr/bin/python3"
 sys.path.insert(0, str(ROOT))
 
-from testbed.kernel import build as kernel  # noqa: E402  (stdlib only, like this file)
+from testbed import packages  # noqa: E402  (stdlib only, like this file)
+from testbed.kernel import build as kernel  # noqa: E402
 
 
 class SetupFailed(Exception):
@@ -36,22 +37,7 @@ def do(what: str, command: list[str], env: dict[str, str] | None = None) -> None
     say(f"{what}: done in {time.monotonic() - started:.0f} s")
 
 
-def wanted_packages() -> list[list[str]]:
-    """Each package as its alternatives, best first."""
-    lines = (line.split("#")[0] for line in (ROOT / "setup" / "packages.txt").read_text().splitlines())
-    return [[name.strip() for name in line.split("|")] for line in lines if line.strip()]
-
-
-def installed_packages() -> set[str]:
-    form = "${Package} ${db:Status-Status}\n"
-    try:
-        listing = subprocess.run(["dpkg-query", "-W", "-f", form], capture_output=True, text=True, check=True).stdout
-    except FileNotFoundError:
-        raise SetupFailed("no dpkg-query: the set-up is made for Debian 12; see setup/packages.txt") from None
-    return {line.split()[0] for line in listing.splitlines() if line.endswith(" installed")}
-
-
-def installable(names: list[str]) -> str:
+def installable(names: tuple[str, ...]) -> str:
     """The first of the alternatives that the package lists know; the last when they know none."""
     for name in names[:-1]:
         policy = subprocess.run(["apt-cache", "policy", name], capture_output=True, text=True, check=False).stdout
@@ -61,8 +47,7 @@ def installable(names: list[str]) -> str:
 
 
 def set_up_packages() -> None:
-    present = installed_packages()
-    missing = [names for names in wanted_packages() if present.isdisjoint(names)]
+    missing = packages.missing(packages.installed())
     if not missing:
         return
     if os.geteuid() != 0:
@@ -125,7 +110,7 @@ def main() -> int:
         set_up_packages()
         set_up_venv()
         set_up_kernel()
-    except (SetupFailed, kernel.KernelBuildFailed) as failure:
+    except (SetupFailed, packages.NotDebian, kernel.KernelBuildFailed) as failure:
         print(f"set-up: {failure}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -107,7 +107,7 @@ class Plan:
     zones: dict[str, tuple[str, ...]] = field(default_factory=dict)  # privacy class -> zones it may enter
     weights: Literal["prestaged", "transfer"] = "prestaged"
     numerics: bool = True
-    datapath: Literal["user", "kernel"] = "user"  # Open vSwitch's
+    datapath: Literal["user", "kernel"] = "kernel"  # Open vSwitch's
     telemetry_period_us: int = 1_000_000
 
 

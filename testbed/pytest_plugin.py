@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -32,8 +32,8 @@ class Wanted:
     seed: int | None = None
     sets: tuple[str, ...] = ()  # "path.to.key=value"
     trace_dirs: tuple[Path, ...] = ()
-    clock: str = "virtual"
-    kernel: str = "guest"
+    clock: Literal["virtual", "real"] = "virtual"
+    kernel: Literal["guest", "host"] = "guest"
 
     def command(self) -> str:
         words = ["testbed", "run", str(self.path), "--clock", self.clock, "--kernel", self.kernel]
@@ -60,10 +60,13 @@ class Runs:
         return self.finished.get(wanted)
 
     def _make(self, wanted: Wanted) -> None:
-        from testbed.lacking import MachineLacks
         from testbed.run import RunFailed, RunOptions, run
         from testbed.scenario import ScenarioRun
 
+        lacks = _missing(wanted)
+        if lacks:
+            self.lacking[wanted] = "this machine lacks " + "; ".join(lacks)
+            return
         number = len(self.finished) + len(self.failed) + len(self.lacking) + 1
         name = "-".join(word for word in (f"{number:02}", wanted.path.stem, wanted.policy) if word)
         options = RunOptions(
@@ -76,14 +79,23 @@ class Runs:
             out=self.folder / name,
         )
         try:
-            done = run(wanted.path, options, _silent)
-        except MachineLacks as lacks:
-            self.lacking[wanted] = str(lacks)
+            done = run(wanted.path, options, Unwatched())
         except RunFailed as failure:
             where = f"\nrun folder {failure.folder}" if failure.folder else ""
             self.failed[wanted] = f"the run failed: {failure.why}{where}\nagain: {wanted.command()}"
         else:
             self.finished[wanted] = ScenarioRun(done.folder, done.summary, wanted.command())
+
+
+class Unwatched:
+    """Progress that nobody looks at."""
+
+    def phase(self, name: str) -> None: ...
+
+    def live(self, state: object) -> None: ...
+
+    def part(self, _name: str) -> "Unwatched":
+        return self
 
 
 RUNS = pytest.StashKey[Runs]()
@@ -148,8 +160,8 @@ def _wanted(
     trace_dirs: Iterable[str | Path] = (),
     policy: str | None = None,
     seed: int | None = None,
-    clock: str = "virtual",
-    kernel: str = "guest",
+    clock: Literal["virtual", "real"] = "virtual",
+    kernel: Literal["guest", "host"] = "guest",
 ) -> Wanted:
     """The marker's arguments; paths are relative to the test's file or, if nothing is there, to the root folder."""
     if isinstance(sets, str):
@@ -167,5 +179,10 @@ def _found(request: pytest.FixtureRequest, path: str | Path) -> Path:
     pytest.fail(f"no experiment or folder {path}: neither {places[0]} nor {places[1]} is there", pytrace=False)
 
 
-def _silent(*_: object, **__: object) -> None:
-    """Progress that nobody watches."""
+def _missing(wanted: Wanted) -> list[str]:
+    """What this machine lacks for the run. The guest needs only what set-up brings: without that, tests fail."""
+    if wanted.kernel != "host":
+        return []
+    from testbed.kernel.host import missing
+
+    return missing()

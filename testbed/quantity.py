@@ -47,9 +47,7 @@ SPEED = Kind("a speed", "2TFLOPS", _thousands("FLOPS", "kFLOPS", "MFLOPS", "GFLO
 BANDWIDTH = Kind("a memory bandwidth", "60GB/s", {f"{unit}/s": size for unit, size in _BYTES.items()}, 10**14)
 SHARE = Kind("a share", "50%", {"%": Decimal(10_000)}, PPM)
 SCALE = Kind("a scale", "50%", {"%": Decimal(10_000)}, 1000 * PPM)
-FREQUENCY = Kind(
-    "a frequency", "1/s", {"/s": Decimal(1), "/min": Decimal(1) / 60, "/h": Decimal(1) / 3600}, 100_000
-)
+FREQUENCY = Kind("a frequency", "1/s", {"/s": Decimal(1), "/min": Decimal(1) / 60, "/h": Decimal(1) / 3600}, 100_000)
 PACKETS = Kind("a number of packets", "50packets", {"packets": Decimal(1), "packet": Decimal(1)}, 10**6)
 
 _FORM = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s?([A-Za-z%/]*)", re.ASCII)
@@ -186,6 +184,7 @@ def show_rate(amount_bps: int) -> str:
 def _show(kind: Kind, amount: int) -> str:
     """Readable, at most two decimals: "12.5Mbit"."""
     unit, size = max(
-        ((u, s) for u, s in kind.units.items() if s <= max(amount, 1) and u not in ("min", "h")), key=lambda pair: pair[1]
+        ((u, s) for u, s in kind.units.items() if s <= max(amount, 1) and u not in ("min", "h")),
+        key=lambda pair: pair[1],
     )
     return f"{float(amount / size):.2f}".rstrip("0").rstrip(".") + unit

@@ -17,7 +17,7 @@ class Chance(Protocol):
 
 
 def arrivals_us(
-    kind: Arrivals, period_us: int, start_us: int, stop_us: int, chance: Chance, requests: int | None = None
+    kind: Arrivals, period_us: int, start_us: int, stop_us: int, chance: Chance, *, requests: int | None = None
 ) -> tuple[int, ...]:
     """Nondecreasing times in [start_us, stop_us), at most `requests` of them."""
     times: list[int] = []

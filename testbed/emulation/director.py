@@ -7,6 +7,7 @@ are forked. Any of them ending early ends the run.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from nodes.clock import MonotonicClock
-from nodes.spawn import spawn
+from nodes.zygote import Spawner
 from testbed.emulation.live import LiveFile
 from testbed.journal import Journal
 from testbed.network.namespace import loopback_up
@@ -26,9 +27,10 @@ from testbed.plan import Plan, from_json
 SOCKETS = Path("/run/testbed")
 CONTROLLER = "127.0.0.1:6653"
 SOCKET_TIMEOUT_S = 120.0
+SPAWN_TIMEOUT_S = 60.0
+DONE = "coordinator.json"  # the coordinator's last word
 POLL_S = 0.05
 ANNOUNCE_EVERY_S = 0.5
-EXIT_FAILED = 3
 
 
 class DirectorFailed(Exception):
@@ -44,35 +46,34 @@ def main(run_folder: Path) -> None:
     live, journal = LiveFile(run_folder), Journal(run_folder, "director")
     live.phase("network")
     with ExitStack() as stack:
-        sdn = _start(run_folder, "sdn", _sdn_command(run_folder, plan))
-        parent = _start(run_folder, "roles", _roles_command(run_folder), {"TESTBED_RUN": str(run_folder)})
+        sdn = start(run_folder, "sdn", sdn_command(run_folder, plan))
+        parent = start(run_folder, "roles", _roles_command(run_folder), {"TESTBED_RUN": str(run_folder)})
         network = stack.enter_context(
             running_network(plan, Path("/run/openvswitch"), f"tcp:{CONTROLLER}", plan.datapath)
         )
         live.phase("processes")
-        _await_socket(SOCKETS / "sdn.sock", sdn)
-        _await_socket(SOCKETS / "zygote.sock", parent)
-        _spawn_roles(plan, network, run_folder)
+        await_socket(SOCKETS / "sdn.sock", sdn)
+        await_socket(SOCKETS / "zygote.sock", parent)
+        spawner = _spawn_roles(plan, network, run_folder)
         threading.Thread(target=_announce, args=(network,), daemon=True).start()
-        watch = threading.Thread(target=_watch, args=([sdn, parent], run_folder, journal), daemon=True)
-        watch.start()
+        threading.Thread(target=_watch, args=(spawner, sdn, run_folder, journal), daemon=True).start()
         clock = MonotonicClock(read_zero(SOCKETS / "zero.pipe"))
         play(plan.changes, network.links, NodeChanges(SOCKETS), LinkInformation(SOCKETS), clock, journal.record)
         _await_coordinator(run_folder)
         _count_traffic(plan, network, journal, clock)
-    (run_folder / "coordinator.json").replace(run_folder / "done.json")
+    (run_folder / DONE).replace(run_folder / "done.json")
 
 
-def _sdn_command(run_folder: Path, plan: Plan) -> list[str]:
+def sdn_command(run_folder: Path, plan: Plan) -> list[str]:
     command = [sys.executable, "-m", "controller.sdn", "--openflow", CONTROLLER, "--socket", str(SOCKETS / "sdn.sock")]
     return [*command, "--period", str(plan.telemetry_period_us / 1e6), "--log", str(run_folder / "sdn.log")]
 
 
 def _roles_command(run_folder: Path) -> list[str]:
-    return [sys.executable, "-m", "testbed.emulation.roles", str(SOCKETS / "zygote.sock"), str(run_folder / "logs")]
+    return [sys.executable, "-m", "testbed.emulation.roles", str(SOCKETS / "zygote.sock")]
 
 
-def _start(
+def start(
     run_folder: Path, name: str, command: list[str], environment: dict[str, str] | None = None
 ) -> "subprocess.Popen[bytes]":
     with (run_folder / f"{name}.out").open("wb") as output:
@@ -81,7 +82,7 @@ def _start(
         )
 
 
-def _await_socket(path: Path, process: "subprocess.Popen[bytes]") -> None:
+def await_socket(path: Path, process: "subprocess.Popen[bytes]") -> None:
     for _ in range(int(SOCKET_TIMEOUT_S / POLL_S)):
         if path.exists():
             return
@@ -91,16 +92,17 @@ def _await_socket(path: Path, process: "subprocess.Popen[bytes]") -> None:
     raise DirectorFailed(f"{path.name} did not come up within {SOCKET_TIMEOUT_S:.0f} s")
 
 
-def _spawn_roles(plan: Plan, network: Network, run_folder: Path) -> None:
+def _spawn_roles(plan: Plan, network: Network, run_folder: Path) -> Spawner:
+    logs = run_folder / "logs"
+    logs.mkdir()
+    spawner = Spawner(SOCKETS / "zygote.sock", SPAWN_TIMEOUT_S)
     config = {"run": str(run_folder), "sockets": str(SOCKETS)}
     for host in plan.hosts:
-        spawn(
-            SOCKETS / "zygote.sock",
-            host.name,
-            {**config, "role": "host", "name": host.name},
-            netns=network.hosts[host.name].netns,
-        )
-    spawn(SOCKETS / "zygote.sock", "coordinator", {**config, "role": "coordinator"})
+        mine = {**config, "role": "host", "name": host.name}
+        spawner.spawn(host.name, netns=network.hosts[host.name].netns, log=logs / f"{host.name}.log", config=mine)
+    coordinator = {**config, "role": "coordinator"}
+    spawner.spawn("coordinator", netns=None, log=logs / "coordinator.log", config=coordinator)
+    return spawner
 
 
 def _announce(network: Network) -> None:
@@ -110,20 +112,28 @@ def _announce(network: Network) -> None:
         time.sleep(ANNOUNCE_EVERY_S)
 
 
-def _watch(processes: list["subprocess.Popen[bytes]"], run_folder: Path, journal: Journal) -> None:
+def _watch(spawner: Spawner, sdn: "subprocess.Popen[bytes]", run_folder: Path, journal: Journal) -> None:
     """A process that ends early ends the run: a hanging run says nothing, a failed one says what failed."""
-    while not (run_folder / "coordinator.json").exists():
-        for process in processes:
-            if process.poll() is not None:
-                why = f"{' '.join(map(str, process.args[:3]))} ended early with {process.returncode}"
-                journal.record("fault", 0, what="process", why=why)
-                print(f"Traceback: {why}", flush=True)
-                os._exit(EXIT_FAILED)
+    while not (run_folder / DONE).exists():
+        ended = [f"{exit.name} ended early with {exit.code}" for exit in spawner.exits(0) if exit.code]
+        if sdn.poll() is not None:
+            ended.append(f"the SDN application ended early with {sdn.returncode}")
+        if ended:
+            journal.record("fault", 0, what="process", why="; ".join(ended))
+            print("FAILED:", "; ".join(ended), *_last_words(run_folder), sep="\n", flush=True)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            return
         time.sleep(ANNOUNCE_EVERY_S)
 
 
+def _last_words(run_folder: Path) -> list[str]:
+    """The end of every log that is not empty."""
+    logs = [*sorted((run_folder / "logs").glob("*.log")), run_folder / "sdn.out", run_folder / "roles.out"]
+    return [f"{log.name}: {line}" for log in logs for line in log.read_text(errors="replace").splitlines()[-3:]]
+
+
 def _await_coordinator(run_folder: Path) -> None:
-    while not (run_folder / "coordinator.json").exists():
+    while not (run_folder / DONE).exists():
         time.sleep(POLL_S)
 
 

@@ -1,6 +1,6 @@
 """What the processes forked from the preloaded parent become: the agent of a host, or the coordinator.
 
-Run as `python -m testbed.emulation.roles SOCKET LOG_FOLDER` it is that parent: everything a role needs is imported
+Run as `python -m testbed.emulation.roles SOCKET` it is that parent: everything a role needs is imported
 before the first fork, because in a guest an import costs seconds and a fork half a second.
 """
 
@@ -21,7 +21,7 @@ from nodes.clock import MonotonicClock
 from nodes.codec import Tensor
 from nodes.host import Host, Parts
 from nodes.slices import Loader, Sized
-from nodes.zygote import Zygote
+from nodes.zygote import serve
 from testbed.emulation.control import DATA_PORT, Agents, Network, Phones, Telemetry
 from testbed.emulation.live import LiveFile
 from testbed.emulation.problem import problem_of
@@ -178,12 +178,11 @@ def _samples(model: ModelPlan) -> Samples:
     )
 
 
-def preload() -> None:
-    """The rest of what roles import, before any fork."""
-    if from_json((Path(os.environ["TESTBED_RUN"]) / "plan.json").read_text()).numerics:
-        import nodes.numerics  # noqa: F401
+def modules() -> list[str]:
+    """What else is imported before any fork: torch only where numbers are."""
+    plan = from_json((Path(os.environ["TESTBED_RUN"]) / "plan.json").read_text())
+    return ["nodes.numerics"] if plan.numerics else []
 
 
 if __name__ == "__main__":
-    preload()
-    Zygote(main, Path(sys.argv[1]), Path(sys.argv[2])).serve()
+    serve(Path(sys.argv[1]), main, modules())

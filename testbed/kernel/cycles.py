@@ -24,7 +24,11 @@ def counter() -> Callable[[], int]:
     page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
     page.write(READ_COUNTER)
     read = ctypes.CFUNCTYPE(ctypes.c_uint64)(ctypes.addressof(ctypes.c_char.from_buffer(page)))
-    return lambda: int(read())
+
+    def count(_code: mmap.mmap = page) -> int:  # the page must live as long as the function
+        return int(read())
+
+    return count
 
 
 def calibrate() -> int:

@@ -55,6 +55,8 @@ def main(run_folder: str, director: str) -> None:
 if __name__ == "__main__":
     try:
         main(*sys.argv[1:3])  # the kernel appends words of its own
+    except KeyboardInterrupt:
+        pass  # the director's own watch has said why
     except BaseException:  # the guest ends here: whatever it was goes to the console, which the host keeps
         traceback.print_exc()
     finally:

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from mininet.node import OVSSwitch
 
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 TIMEOUT_S = "60"
+# ovs-vswitchd counts processors at most once in 10 s, and takes the clock's zero for its last count: started earlier
+# after boot it finds none, makes no thread for the packets that the kernel hands up, and forwards nothing
+UPTIME_MIN_S = 10.5
 
 
 class SwitchError(Exception):
@@ -43,6 +47,7 @@ class OpenFlowSwitch(OVSSwitch):
 def start_daemons(run: Path) -> None:
     """ovsdb-server and ovs-vswitchd of this sandbox only, with all their files in `run`."""
     run.mkdir(parents=True, exist_ok=True)
+    time.sleep(max(0.0, UPTIME_MIN_S - time.monotonic()))
     database = run / "conf.db"
     _call(["ovsdb-tool", "create", str(database), str(SCHEMA)])
     os.environ.update(OVS_RUNDIR=str(run), OVS_DBDIR=str(run), OVS_LOGDIR=str(run))

@@ -18,7 +18,7 @@ from testbed.trace.series import RATES, Column, Series
 
 Format = Literal["csv", "seconds", "mahimahi"]
 MAX_BYTES = 16 * 2**20
-MAX_ROWS = 2_000_000
+MAX_ROWS = 500_000  # read in about a second
 MTU_BITS = 1500 * 8
 MAHIMAHI_BIN_US = 100_000  # a change of a link ten times a second is as fine as the player needs to be
 

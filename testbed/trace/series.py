@@ -28,7 +28,7 @@ class Series:
     def rate_column(self, direction: Direction) -> Column | None:
         """Its own column, or the only one of a format without directions."""
         own: Column = "up_bps" if direction == "up" else "down_bps"
-        return next((name for name in (own, "rate_bps") if name in self.columns), None)  # type: ignore[return-value]
+        return next((name for name in (own, "rate_bps") if name in self.columns), None)
 
     def at(self, column: Column, t_us: int) -> int:
         """The value that holds at a time inside the trace."""

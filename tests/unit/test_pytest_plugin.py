@@ -8,7 +8,6 @@ CONFTEST = """
 import sys, types
 from dataclasses import dataclass
 from pathlib import Path
-from testbed.lacking import MachineLacks
 from testbed.report import summary_of
 from tests.unit.journal_factory import a_run, written
 
@@ -28,11 +27,11 @@ class RunFailed(Exception):
 
 def run(path, options, progress):
     assert path.is_absolute() and path.name == "city.yaml" and not options.out.exists()
-    progress("building")
+    progress.phase("guest")
+    progress.part("joint").live(None)
     with Path(CALLS).open("a") as calls:
         calls.write(f"{options.policy} {options.seed} {options.sets} {options.clock}\\n")
-    if options.kernel == "host":
-        raise MachineLacks("netem is not in this kernel", "root is needed")
+    assert options.kernel == "guest"
     if options.policy == "broken":
         raise RunFailed("the guest panicked", options.out)
     records = a_run(policy=options.policy or "joint", recovers=options.policy != "static", seed=options.seed or 1)
@@ -50,6 +49,9 @@ def run(path, options, progress):
 fake = types.ModuleType("testbed.run")
 fake.RunOptions, fake.Run, fake.RunFailed, fake.run = RunOptions, Run, RunFailed, run
 sys.modules["testbed.run"] = fake
+host = types.ModuleType("testbed.kernel.host")
+host.missing = lambda: ["netem in the kernel", "root"]
+sys.modules["testbed.kernel.host"] = host
 """
 
 
@@ -147,7 +149,7 @@ def test_artifact(testbed): testbed.artifact("../../calls")
             'E * {"kind":"request"*edge1 compute*',
             "*seed 3, run folder *",
             "*again: testbed run * --policy static --seed 3",
-            "*p95 is 411.0 ms, limit 150ms",
+            "*p95 is 410.5 ms, limit 150ms",
             "*the experiment's SLA was violated for 8 s",
             "*did not recover within 7s of `uplink gets worse` at 20 s: it took 8 s",
             "*0 requests were lost and 1 answers came again",
@@ -188,7 +190,7 @@ def test_what_the_machine_lacks_is_named_and_fails_when_strict(session) -> None:
     result = session(body)
     result.assert_outcomes(skipped=1)
     result.stdout.fnmatch_lines(
-        ["not run here: testbed run * --clock real --kernel host: netem is not in this kernel; root is needed"]
+        ["not run here: testbed run * --clock real --kernel host: this machine lacks netem in the kernel; root"]
     )
     session(body, "--testbed-strict").assert_outcomes(errors=1)
 

@@ -1,0 +1,190 @@
+"""`testbed run`, `compare`, `validate`: experiments."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from testbed.cli.answer import WRONG_INPUT, AsJson, answering, say_json, stop
+
+if TYPE_CHECKING:
+    from testbed.experiment import Experiment
+    from testbed.run import RunOptions
+
+
+class Clock(StrEnum):
+    virtual = "virtual"
+    real = "real"
+
+
+class Kernel(StrEnum):
+    guest = "guest"
+    host = "host"
+
+
+ExperimentFile = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="The experiment, a YAML file.")]
+Sets = Annotated[
+    Optional[list[str]],  # noqa: UP045  typer reads the annotation
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one value: path.to.key=value. May be repeated."),
+]
+TraceDirs = Annotated[
+    Optional[list[Path]],  # noqa: UP045
+    typer.Option("--trace-dir", metavar="DIR", help="A further folder to look traces up in. May be repeated."),
+]
+Seed = Annotated[Optional[int], typer.Option(help="Another seed than the experiment's.")]  # noqa: UP045
+Out = Annotated[Optional[Path], typer.Option(metavar="DIR", help="The run folder; by default a new one in runs/.")]  # noqa: UP045
+ClockOption = Annotated[
+    Optional[Clock],  # noqa: UP045
+    typer.Option(help="virtual: time passes only while everything sleeps (guest kernel only, its default)."),
+]
+KernelOption = Annotated[Kernel, typer.Option(help="guest: the testbed's own, rootless. host: the machine's, as root.")]
+Policy = Annotated[Optional[str], typer.Option(metavar="NAME", help="Another policy than the experiment's.")]  # noqa: UP045
+
+
+def run(
+    experiment: ExperimentFile,
+    *,
+    clock: ClockOption = None,
+    kernel: KernelOption = Kernel.guest,
+    seed: Seed = None,
+    policy: Policy = None,
+    sets: Sets = None,
+    trace_dir: TraceDirs = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run an experiment and print its result."""
+    from testbed.experiment import ExperimentError
+
+    with answering(as_json, wrong=(ExperimentError,)):
+        _load(experiment, sets, trace_dir, seed, policy)
+        from testbed.progress import shown
+        from testbed.run import RunFailed
+        from testbed.run import run as run_experiment
+
+        options = _options(
+            clock=clock, kernel=kernel, seed=seed, policy=policy, sets=sets, trace_dirs=trace_dir, out=out
+        )
+        with answering(as_json, failed=(RunFailed,)), shown(sys.stderr) as progress:
+            done = run_experiment(experiment, options, progress)
+    if as_json:
+        say_json(done.summary | {"folder": str(done.folder)})
+        return
+    _print_table({done.summary["policy"]: done.summary})
+    print(f"report: {done.folder / 'report.md'}")
+
+
+def compare(
+    experiment: ExperimentFile,
+    *,
+    policies: Annotated[str, typer.Option(metavar="A,B,...", help="The policies, with commas between.")],
+    clock: ClockOption = None,
+    kernel: KernelOption = Kernel.guest,
+    seed: Seed = None,
+    sets: Sets = None,
+    trace_dir: TraceDirs = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the same experiment with the same seed once per policy, side by side, and print one table."""
+    from testbed.experiment import ExperimentError
+
+    names = [name.strip() for name in policies.split(",")]
+    if "" in names or len(set(names)) != len(names):
+        raise stop(WRONG_INPUT, f"--policies {policies}: names with commas between, each once", as_json)
+    with answering(as_json, wrong=(ExperimentError,)):
+        for name in names:
+            _load(experiment, sets, trace_dir, seed, name)
+        from testbed.progress import shown
+        from testbed.report import write_comparison
+        from testbed.run import RunFailed
+        from testbed.run import compare as compare_policies
+
+        options = _options(clock=clock, kernel=kernel, seed=seed, sets=sets, trace_dirs=trace_dir, out=out)
+        with answering(as_json, failed=(RunFailed,)), shown(sys.stderr) as progress:
+            runs = compare_policies(experiment, names, options, progress)
+    folder = runs[names[0]].folder.parent
+    result = write_comparison(folder, {name: done.folder for name, done in runs.items()})
+    if as_json:
+        say_json(result)
+        return
+    _print_table(result["policies"])
+    print(f"report: {folder / 'report.md'}")
+
+
+def validate(
+    experiments: Annotated[list[Path], typer.Argument(metavar="EXPERIMENT...", help="Experiments, YAML files.")],
+    sets: Sets = None,
+    trace_dir: TraceDirs = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check experiments and the traces they name without running them."""
+    from testbed.experiment import ExperimentError
+
+    found: list[dict[str, Any]] = []
+    for path in experiments:
+        try:
+            notes = _load(path, sets, trace_dir).notes
+        except ExperimentError as error:
+            found.append({"path": str(path), "valid": False, "faults": [str(fault) for fault in error.faults]})
+            print(error, file=sys.stderr)
+            continue
+        found.append({"path": str(path), "valid": True, "notes": list(notes)})
+        if not as_json:
+            print(f"{path}: valid", *notes, sep="\n  note: ")
+    if as_json:
+        say_json({"experiments": found})
+    if not all(one["valid"] for one in found):
+        raise typer.Exit(WRONG_INPUT)
+
+
+def _load(
+    path: Path,
+    sets: list[str] | None,
+    trace_dirs: list[Path] | None,
+    seed: int | None = None,
+    policy: str | None = None,
+) -> "Experiment":
+    """Before anything is started: ExperimentError says all that is wrong, a policy nobody has installed included."""
+    from importlib.metadata import entry_points
+
+    from testbed.experiment import load_experiment
+
+    names = sorted(entry_points(group="testbed.policies").names)
+    return load_experiment(
+        path, sets=sets or (), trace_dirs=trace_dirs or (), seed=seed, policy=policy, policies=names or None
+    )
+
+
+def _options(
+    *,
+    clock: Clock | None,
+    kernel: Kernel,
+    seed: int | None,
+    sets: list[str] | None,
+    trace_dirs: list[Path] | None,
+    out: Path | None,
+    policy: str | None = None,
+) -> "RunOptions":
+    from testbed.run import RunOptions
+
+    usual = Clock.virtual if kernel is Kernel.guest else Clock.real
+    return RunOptions(
+        clock=(clock or usual).value,
+        kernel=kernel.value,
+        seed=seed,
+        policy=policy,
+        sets=tuple(sets or ()),
+        trace_dirs=tuple(trace_dirs or ()),
+        out=out,
+    )
+
+
+def _print_table(summaries: dict[str, dict[str, Any]]) -> None:
+    from rich.console import Console
+
+    from testbed.report import table
+
+    Console().print(table(summaries))

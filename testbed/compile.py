@@ -1,0 +1,185 @@
+"""A checked experiment to the plan that a kernel is given: addresses, shapes, arrivals, one ordered list of changes.
+
+Pure but for the generators of chance it makes, one for each concern, from seeds derived from the experiment's by
+hashing: adding a stream changes no other stream.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Literal, get_args
+
+from testbed.devices import PROFILES
+from testbed.experiment.schema import Event, Experiment, Node, Way
+from testbed.plan import Change, HostPlan, LinkPlan, ModelPlan, Plan, SlaPlan, StreamPlan, SwitchPlan
+from testbed.quantity import PPM, show_duration, show_rate
+from testbed.schedule import Lane, LinkEvent, schedule
+from testbed.trace.series import Direction
+from testbed.workload import arrivals_us
+
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """Absolute paths of what was prepared for one model of the experiment."""
+
+    weights: str
+    answers: str
+    inputs: int
+
+
+def seed_for(seed: int, concern: str) -> int:
+    """A 64-bit seed of its own for each concern, such as "arrivals:cam.ue1"."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{concern}".encode()).digest()[:8], "big")
+
+
+def compile_plan(
+    experiment: Experiment, model_files: Mapping[str, ModelFiles], clock: Literal["virtual", "real"] | None = None
+) -> Plan:
+    """`clock` None takes the experiment's. Raises KeyError for a model without files."""
+    lanes = list(_lanes(experiment))
+    node_changes = [*_first_loads(experiment), *_node_events(experiment)]
+    timed = schedule(lanes, list(_link_events(experiment)), node_changes, experiment.duration_us)
+    return Plan(
+        name=experiment.name,
+        seed=experiment.seed,
+        clock=clock or experiment.clock,
+        duration_us=experiment.duration_us,
+        hosts=tuple(_hosts(experiment)),
+        switches=tuple(_switches(experiment)),
+        links=tuple(
+            LinkPlan(name, link.a, link.b, timed.shapes[name, "up"], timed.shapes[name, "down"])
+            for name, link in experiment.links.items()
+        ),
+        models=tuple(_models(experiment, model_files)),
+        streams=tuple(_streams(experiment)),
+        changes=timed.changes,
+        policy=experiment.policy.name,
+        sla=SlaPlan(experiment.sla.percentile, experiment.sla.latency_us, experiment.sla.window_us),
+        policy_options=experiment.policy.options,
+        zones={
+            kind: tuple(zones)
+            for kind in ("raw", "feature", "public")
+            if (zones := getattr(experiment.privacy, kind)) is not None
+        },
+        weights=experiment.weights,
+        numerics=experiment.numerics,
+        telemetry_period_us=experiment.telemetry_period_us,
+    )
+
+
+def _hosts(experiment: Experiment) -> Iterator[HostPlan]:
+    hosts = [(name, node) for name, node in experiment.nodes.items() if node.is_host]
+    for number, (name, node) in enumerate(hosts, start=1):
+        yield _host(name, node, number)
+
+
+def _host(name: str, node: Node, number: int) -> HostPlan:
+    device = PROFILES[node.device or ""]
+    return HostPlan(
+        name=name,
+        kind=node.kind,
+        zone=node.home,
+        ip=f"10.0.0.{number}",
+        mac=f"02:00:00:00:00:{number:02x}",  # locally administered
+        device=node.device or "",
+        flops_per_s=node.flops_per_s or device.flops_per_s,
+        memory_bytes=node.memory_bytes or device.memory_bytes,
+        memory_bytes_per_s=node.memory_bytes_per_s or device.memory_bytes_per_s,
+    )
+
+
+def _switches(experiment: Experiment) -> Iterator[SwitchPlan]:
+    switches = [(name, node.kind) for name, node in experiment.nodes.items() if not node.is_host]
+    for dpid, (name, kind) in enumerate(switches, start=1):
+        yield SwitchPlan(name, kind, dpid)
+
+
+def _models(experiment: Experiment, files: Mapping[str, ModelFiles]) -> Iterator[ModelPlan]:
+    for name, model in experiment.models.items():
+        held = files[name]
+        yield ModelPlan(name, model.family, held.weights, held.answers, held.inputs)
+
+
+def _streams(experiment: Experiment) -> Iterator[StreamPlan]:
+    for flow_name, flow in experiment.workload.items():
+        for phone in flow.phones:
+            name = f"{flow_name}.{phone}"
+            times = arrivals_us(
+                flow.arrivals,
+                flow.period_us,
+                flow.start_us,
+                min(flow.stop_us or experiment.duration_us, experiment.duration_us),
+                Random(seed_for(experiment.seed, f"arrivals:{name}")),
+                requests=flow.requests,
+            )
+            yield StreamPlan(name, flow.model, phone, times, flow.deadline_us)
+
+
+def _lanes(experiment: Experiment) -> Iterator[Lane]:
+    for name, link in experiment.links.items():
+        for direction in DIRECTIONS:
+            way: Way = link.way(direction)
+            yield Lane(
+                link=name,
+                direction=direction,
+                rate_bps=way.rate_bps,
+                delay_us=way.delay_us,
+                jitter_us=way.jitter_us or 0,
+                loss_ppm=way.loss_ppm or 0,
+                queue=way.queue,
+                series=experiment.trace(name, direction),
+                end=experiment.end_of(name, direction),
+                scale_ppm=way.trace_scale_ppm or PPM,
+            )
+
+
+def _link_events(experiment: Experiment) -> Iterator[LinkEvent]:
+    for event in sorted(experiment.events, key=lambda event: event.at_us):
+        if event.link is not None:
+            yield LinkEvent(
+                event.at_us,
+                event.link,
+                (event.direction,) if event.direction else DIRECTIONS,
+                _text(event),
+                event.rate_bps,
+                event.scale_ppm,
+                event.delay_us,
+                event.jitter_us,
+                event.loss_ppm,
+                event.queue,
+            )
+
+
+def _text(event: Event) -> str:
+    """ "backhaul up: rate 5Mbit, delay 40ms"."""
+    said = [
+        ("rate", event.rate_bps and show_rate(event.rate_bps)),
+        ("scale", event.scale_ppm and f"{event.scale_ppm / 10_000:g}%"),
+        ("delay", None if event.delay_us is None else show_duration(event.delay_us)),
+        ("jitter", None if event.jitter_us is None else show_duration(event.jitter_us)),
+        ("loss", None if event.loss_ppm is None else f"{event.loss_ppm / 10_000:g}%"),
+        ("queue", event.queue and f"{event.queue.amount}{event.queue.unit}"),
+    ]
+    where = f"{event.link} {event.direction}" if event.direction else f"{event.link}"
+    return f"{where}: " + ", ".join(f"{key} {value}" for key, value in said if value)
+
+
+def _first_loads(experiment: Experiment) -> Iterator[Change]:
+    """The background load a node begins with is no event: it has no text."""
+    for name, node in experiment.nodes.items():
+        if node.load_ppm:
+            yield Change(0, "load", name, value=node.load_ppm)
+
+
+def _node_events(experiment: Experiment) -> Iterator[Change]:
+    for event in experiment.events:
+        if event.load is not None:
+            share = event.share_ppm or 0
+            yield Change(event.at_us, "load", event.load, value=share, text=f"{event.load}: load {share / 10_000:g}%")
+        elif event.node_down is not None:
+            yield Change(event.at_us, "node_down", event.node_down, text=f"{event.node_down}: down")
+        elif event.node_up is not None:
+            yield Change(event.at_us, "node_up", event.node_up, text=f"{event.node_up}: up")

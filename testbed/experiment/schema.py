@@ -1,0 +1,217 @@
+"""The experiment as its author writes it: sections, fields, units. Pure; what one field says of another is in `checks`.
+
+Field names carry the unit, their aliases are the words of the file. Every section refuses keys it does not know.
+"""
+
+import re
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, StringConstraints
+
+from testbed import quantity
+from testbed.devices import PROFILES
+from testbed.trace.series import Direction, EndPolicy, Series
+
+NAME_RULE = "a name is a small letter and at most 7 more small letters or digits, such as 'ue1'"
+
+HostKind = Literal["phone", "edge_server", "mec_server", "cloud"]
+SwitchKind = Literal["base_station", "switch"]
+HOST_KINDS: tuple[str, ...] = get_args(HostKind)
+ZONES = {"phone": "device", "edge_server": "edge", "mec_server": "mec", "cloud": "cloud"}  # of a host that names none
+
+
+def _no_control(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("only printable characters are right")
+    return text
+
+
+def _percentile(value: object) -> int:
+    if isinstance(value, str) and re.fullmatch(r"p[1-9][0-9]?", value, re.ASCII):
+        return int(value[1:])
+    raise ValueError(f"{value!r} is no percentile; p1 to p99 are right, such as 'p95'")
+
+
+def _switch_word(value: object) -> object:
+    """`on` and `off` are text to the reader, and plain words to people."""
+    return {"on": True, "off": False}.get(value, value) if isinstance(value, str) else value
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]{0,7}\z")]
+Title = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}\z")]
+TraceName = Annotated[str, StringConstraints(min_length=1, max_length=4096), AfterValidator(_no_control)]
+Duration = Annotated[int, BeforeValidator(quantity.duration_us)]
+LongerThanZero = Annotated[int, BeforeValidator(quantity.positive_duration_us)]
+Rate = Annotated[int, BeforeValidator(quantity.rate_bps)]
+Share = Annotated[int, BeforeValidator(quantity.share_ppm)]
+Scale = Annotated[int, BeforeValidator(quantity.scale_ppm)]
+Period = Annotated[int, BeforeValidator(quantity.period_us)]
+Queue = Annotated[quantity.Queue, BeforeValidator(quantity.queue)]
+Switch = Annotated[bool, BeforeValidator(_switch_word)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+class Node(Section):
+    kind: Literal["phone", "edge_server", "mec_server", "cloud", "base_station", "switch"]
+    device: str | None = None
+    zone: Name | None = None
+    flops_per_s: Annotated[int, BeforeValidator(quantity.flops_per_s)] | None = Field(None, alias="flops")
+    memory_bytes: Annotated[int, BeforeValidator(quantity.size_bytes)] | None = Field(None, alias="memory")
+    memory_bytes_per_s: Annotated[int, BeforeValidator(quantity.bytes_per_s)] | None = Field(
+        None, alias="memory_bandwidth"
+    )
+    load_ppm: Share = Field(0, alias="load")
+
+    @property
+    def is_host(self) -> bool:
+        return self.kind in HOST_KINDS
+
+    @property
+    def home(self) -> str:
+        """Its zone, or that of its kind."""
+        return self.zone or ZONES.get(self.kind, "")
+
+
+class Way(Section):
+    """One direction of a link, or both."""
+
+    rate_bps: Rate | None = Field(None, alias="rate")
+    delay_us: Duration | None = Field(None, alias="delay")
+    jitter_us: Duration | None = Field(None, alias="jitter")
+    loss_ppm: Share | None = Field(None, alias="loss")
+    queue: Queue | None = None
+    trace: TraceName | None = None
+    trace_end: EndPolicy | None = None
+    trace_scale_ppm: Scale | None = Field(None, alias="trace_scale")
+
+
+class Link(Section):
+    """`up` is what `from` sends to `to`; what a direction leaves out it takes from `both`, then from the link."""
+
+    a: str = Field(alias="from")
+    b: str = Field(alias="to")
+    both: Way | None = None
+    up: Way | None = None
+    down: Way | None = None
+    trace: TraceName | None = None
+    trace_end: EndPolicy | None = None
+    trace_scale_ppm: Scale | None = Field(None, alias="trace_scale")
+
+    def way(self, direction: Direction) -> Way:
+        """All that is said of a direction, the nearest word first."""
+        merged: dict[str, Any] = {}
+        for part in (self, self.both, getattr(self, direction)):
+            for name in Way.model_fields:
+                value = getattr(part, name, None)
+                if value is not None:
+                    merged[name] = value
+        return Way.model_construct(**merged)
+
+    def trace_place(self, direction: Direction) -> tuple[str, ...]:
+        """Where in the link the trace of a direction is named."""
+        for place in (direction, "both"):
+            part: Way | None = getattr(self, place)
+            if part is not None and part.trace is not None:
+                return place, "trace"
+        return ("trace",)
+
+
+class ModelUse(Section):
+    family: str
+    inputs: int = Field(8, ge=1, le=256)
+
+
+class Flow(Section):
+    """Requests of some phones to one model."""
+
+    model: str
+    phones: tuple[str, ...] = Field(min_length=1, max_length=200)
+    period_us: Period = Field(alias="rate")
+    arrivals: Literal["poisson", "periodic"] = "periodic"
+    deadline_us: LongerThanZero = Field(5_000_000, alias="deadline")
+    requests: int | None = Field(None, ge=1, le=100_000)
+    start_us: Duration = Field(0, alias="start")
+    stop_us: LongerThanZero | None = Field(None, alias="stop")
+
+
+class PolicyUse(Section):
+    """Keys beside the name are the policy's own options, handed on as they are."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True, hide_input_in_errors=True)
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}\z")]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.__pydantic_extra__ or {})
+
+
+class Event(Section):
+    """Exactly one of link, load, node_down and node_up says what it is about."""
+
+    at_us: Duration = Field(alias="at")
+    link: str | None = None
+    direction: Direction | None = None
+    rate_bps: Rate | None = Field(None, alias="rate")
+    scale_ppm: Scale | None = Field(None, alias="scale")
+    delay_us: Duration | None = Field(None, alias="delay")
+    jitter_us: Duration | None = Field(None, alias="jitter")
+    loss_ppm: Share | None = Field(None, alias="loss")
+    queue: Queue | None = None
+    load: str | None = None
+    share_ppm: Share | None = Field(None, alias="share")
+    node_down: str | None = None
+    node_up: str | None = None
+
+
+class SlaWish(Section):
+    percentile: Annotated[int, BeforeValidator(_percentile)]
+    latency_us: LongerThanZero = Field(alias="latency")
+    window_us: LongerThanZero = Field(alias="window")
+
+
+class Privacy(Section):
+    """The zones that data of a class may enter; a class that is absent may go anywhere."""
+
+    raw: tuple[str, ...] | None = Field(None, min_length=1, max_length=100)
+    feature: tuple[str, ...] | None = Field(None, min_length=1, max_length=100)
+    public: tuple[str, ...] | None = Field(None, min_length=1, max_length=100)
+
+
+class Experiment(Section):
+    name: Title
+    duration_us: LongerThanZero = Field(alias="duration")
+    seed: int = Field(ge=0, lt=2**63)
+    clock: Literal["virtual", "real"] = "virtual"
+    nodes: dict[Name, Node] = Field(min_length=1, max_length=300)
+    links: dict[Name, Link] = Field(min_length=1, max_length=1000)
+    models: dict[Name, ModelUse] = Field(min_length=1, max_length=50)
+    workload: dict[Name, Flow] = Field(min_length=1, max_length=100)
+    policy: PolicyUse
+    events: tuple[Event, ...] = Field((), max_length=1000)
+    sla: SlaWish
+    privacy: Privacy = Field(default_factory=lambda: Privacy.model_validate({}))
+    weights: Literal["prestaged", "transfer"] = "prestaged"
+    numerics: Switch = True
+    telemetry_period_us: LongerThanZero = Field(1_000_000, alias="telemetry_period")
+    trace_end: EndPolicy = "loop"
+
+    _traces: dict[tuple[str, Direction], Series] = PrivateAttr(default_factory=dict)
+    _notes: tuple[str, ...] = PrivateAttr(default=())
+
+    def trace(self, link: str, direction: Direction) -> Series | None:
+        """The trace that a direction of a link replays."""
+        return self._traces.get((link, direction))
+
+    def end_of(self, link: str, direction: Direction) -> EndPolicy:
+        return self.links[link].way(direction).trace_end or self.trace_end
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is right but worth knowing: a trace shorter than the run, rates of zero that are held at the floor."""
+        return self._notes
+
+
+DEVICES = tuple(PROFILES)

@@ -1,0 +1,185 @@
+"""Traces and events to one ordered list of timed changes. Pure.
+
+Rules: each change of a link carries the whole shape after it; steps that change nothing are merged away, events
+never; a rate of zero becomes `RATE_FLOOR_BPS`, for netem takes zero as "no limit". In an event `rate` replaces the
+rate (the trace's too) from then on, `scale` multiplies it from then on (not on top of an earlier scale), other
+values replace theirs from then on.
+
+netem's limit counts packets on their way as well as those that wait, so a queue is what the experiment says (at the
+highest rate the direction ever has) plus the most that is ever on its way; it does not change with the trace.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from testbed.plan import Change, Shape
+from testbed.quantity import PACKET_BITS, PPM, Queue
+from testbed.trace.series import Direction, EndPolicy, Series, steps
+
+RATE_FLOOR_BPS = 8_000
+LEAST_QUEUE_PACKETS = 1000  # the usual length of an interface queue; radio links buffer at least that much
+MAX_CHANGES = 500_000
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One direction of a link, as the experiment has it; a trace's columns go before the plain values."""
+
+    link: str
+    direction: Direction
+    rate_bps: int | None  # None: the trace has it for the whole run
+    delay_us: int | None
+    jitter_us: int = 0
+    loss_ppm: int = 0
+    queue: Queue | None = None
+    series: Series | None = None
+    end: EndPolicy = "loop"
+    scale_ppm: int = PPM  # of the trace's rate
+
+
+@dataclass(frozen=True, slots=True)
+class LinkEvent:
+    """None leaves a value as it is."""
+
+    t_us: int
+    link: str
+    directions: tuple[Direction, ...]
+    text: str
+    rate_bps: int | None = None
+    scale_ppm: int | None = None
+    delay_us: int | None = None
+    jitter_us: int | None = None
+    loss_ppm: int | None = None
+    queue: Queue | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    shapes: dict[tuple[str, Direction], Shape]  # at time zero
+    changes: tuple[Change, ...]
+    floored: dict[tuple[str, Direction], int] = field(default_factory=dict)  # how many steps had rate zero
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What holds in a lane: the row of its trace, and what events have replaced."""
+
+    row: int | None = None
+    rate_bps: int | None = None
+    scale_ppm: int = PPM
+    delay_us: int | None = None
+    jitter_us: int | None = None
+    loss_ppm: int | None = None
+    queue: Queue | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    t_us: int
+    state: _State
+    text: str
+
+
+def schedule(
+    lanes: Sequence[Lane], link_events: Sequence[LinkEvent], node_changes: Sequence[Change], duration_us: int
+) -> Schedule:
+    """Changes at the same time keep the order: lanes as given, then nodes."""
+    shapes: dict[tuple[str, Direction], Shape] = {}
+    floored: dict[tuple[str, Direction], int] = {}
+    changes: list[Change] = []
+    for lane in lanes:
+        key = lane.link, lane.direction
+        walked = list(_walk(lane, [event for event in link_events if event.link == lane.link], duration_us))
+        zero = sum(_rate(lane, step.state) == 0 for step in walked)
+        if zero:
+            floored[key] = zero
+        timed = list(_shapes(lane, walked))
+        shapes[key] = timed[0][1]
+        changes.extend(_changes(lane, timed))
+    changes.extend(change for change in node_changes if change.t_us < duration_us)
+    return Schedule(shapes, tuple(sorted(changes, key=lambda change: change.t_us)), floored)
+
+
+def _walk(lane: Lane, events: Sequence[LinkEvent], duration_us: int) -> Iterator[_Step]:
+    """The first step holds from time zero and knows nothing of events."""
+    rows = [(0, None)] if lane.series is None else list(steps(lane.series, lane.end, duration_us))
+    mine = [event for event in events if lane.direction in event.directions and event.t_us < duration_us]
+    timed = [(t_us, 0, row) for t_us, row in rows] + [(event.t_us, 1, event) for event in mine]
+    state = _State()
+    for t_us, _, what in sorted(timed, key=lambda item: item[:2]):
+        if isinstance(what, LinkEvent):
+            state = _after(state, what)
+            yield _Step(t_us, state, what.text if what.directions[0] == lane.direction else "")
+        else:
+            state = replace(state, row=what)
+            yield _Step(t_us, state, "")
+
+
+def _after(state: _State, event: LinkEvent) -> _State:
+    given = {
+        name: value
+        for name in ("rate_bps", "scale_ppm", "delay_us", "jitter_us", "loss_ppm", "queue")
+        if (value := getattr(event, name)) is not None
+    }
+    if event.rate_bps is not None:
+        given.setdefault("scale_ppm", PPM)
+    return replace(state, **given)
+
+
+def _of_trace(lane: Lane, state: _State, name: str) -> int | None:
+    if lane.series is None or state.row is None:
+        return None
+    column = lane.series.rate_column(lane.direction) if name == "rate_bps" else name
+    values = lane.series.columns.get(column) if column else None  # type: ignore[call-overload]
+    return None if values is None else int(values[state.row])
+
+
+def _rate(lane: Lane, state: _State) -> int:
+    """Before the floor."""
+    rate = state.rate_bps
+    if rate is None:
+        traced = _of_trace(lane, state, "rate_bps")
+        rate = lane.rate_bps if traced is None else traced * lane.scale_ppm // PPM
+    if rate is None:
+        raise ValueError(f"{lane.link} {lane.direction}: neither rate nor trace says how fast it is")
+    return rate * state.scale_ppm // PPM
+
+
+def _first(*values: int | None) -> int:
+    return next((value for value in values if value is not None), 0)
+
+
+def _shapes(lane: Lane, walked: Sequence[_Step]) -> Iterator[tuple[int, Shape, str]]:
+    bare = [
+        Shape(
+            rate_bps=max(RATE_FLOOR_BPS, _rate(lane, state)),
+            delay_us=_first(state.delay_us, _of_trace(lane, state, "delay_us"), lane.delay_us),
+            jitter_us=_first(state.jitter_us, _of_trace(lane, state, "jitter_us"), lane.jitter_us),
+            loss_ppm=_first(state.loss_ppm, _of_trace(lane, state, "loss_ppm"), lane.loss_ppm),
+        )
+        for state in (step.state for step in walked)
+    ]
+    top_bps = max(shape.rate_bps for shape in bare)
+    held = max(-(-shape.rate_bps * (shape.delay_us + shape.jitter_us) // (PPM * PACKET_BITS)) for shape in bare)
+    for step, shape in zip(walked, bare, strict=True):
+        packets = queue_packets(step.state.queue or lane.queue, top_bps, held)
+        yield step.t_us, replace(shape, queue_packets=packets), step.text
+
+
+def queue_packets(queue: Queue | None, rate_bps: int, held: int) -> int:
+    """netem's limit, `held` packets being on their way.
+
+    Without a queue twice the bandwidth-delay product of a round trip (4 x held), at least the usual length.
+    """
+    return max(LEAST_QUEUE_PACKETS, 4 * held) if queue is None else held + queue.packets(rate_bps)
+
+
+def _changes(lane: Lane, timed: Sequence[tuple[int, Shape, str]]) -> Iterator[Change]:
+    """A step of the trace that an event overtakes at the same moment is left out."""
+    before = timed[0][1]
+    for index, (t_us, shape, text) in enumerate(timed[1:], start=1):
+        if text == "" and index + 1 < len(timed) and timed[index + 1][0] == t_us:
+            continue
+        if shape != before or text:
+            yield Change(t_us, "link", lane.link, lane.direction, shape, text=text)
+        before = shape

@@ -1,0 +1,74 @@
+"""The house rules that a machine can check: sizes and names."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FUNCTION_LINES = 60
+FILE_LINES = 400
+BANNED = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "base", "tools"}
+BROAD = {"Exception", "BaseException"}
+# Where a process begins, everything that goes wrong must be told: nobody else is left to do it.
+ENTRY_POINTS = {
+    "controller/sdn/__main__.py",
+    "nodes/zygote.py",
+    "testbed/emulation/director.py",
+    "testbed/kernel/init.py",
+    "testbed/kernel/hostinit.py",
+}
+
+
+def sources() -> list[Path]:
+    folders = ("controller", "nodes", "testbed", "setup", "tests", "examples")
+    files = (path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    return sorted(path for path in files if "_pb2" not in path.name)
+
+
+def broken_rules(source: str) -> Iterator[str]:
+    if source.count("\n") > FILE_LINES:
+        yield f"{source.count(chr(10))} lines, more than {FILE_LINES}"
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            if lines > FUNCTION_LINES:
+                yield f"{node.lineno}: {node.name} has {lines} lines, more than {FUNCTION_LINES}"
+
+
+def broad_catches(source: str) -> Iterator[int]:
+    """The lines that catch everything and do not raise it again."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ExceptHandler):
+            caught = node.type
+            broad = caught is None or (isinstance(caught, ast.Name) and caught.id in BROAD)
+            if broad and not any(isinstance(inner, ast.Raise) for inner in ast.walk(node)):
+                yield node.lineno
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_sizes_and_names(path: Path) -> None:
+    assert path.stem not in BANNED, "name a file by its idea"
+    assert list(broken_rules(path.read_text())) == []
+
+
+def test_only_entry_points_catch_everything() -> None:
+    found = {str(path.relative_to(ROOT)) for path in sources() if list(broad_catches(path.read_text()))}
+    assert found - ENTRY_POINTS == set()
+
+
+def test_no_pickle_and_no_shell() -> None:
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                assert not {"pickle", "dill", "cloudpickle"} & {alias.name for alias in node.names}, path
+            if isinstance(node, ast.keyword) and node.arg == "shell":
+                assert isinstance(node.value, ast.Constant) and node.value.value is False, path
+
+
+def test_the_rules_see_what_breaks_them() -> None:
+    assert list(broken_rules("def f():\n" + "    pass\n" * FUNCTION_LINES))
+    assert list(broken_rules("\n" * (FILE_LINES + 1)))
+    assert list(broad_catches("try:\n    f()\nexcept Exception:\n    pass\n")) == [3]
+    assert list(broad_catches("try:\n    f()\nexcept OSError:\n    pass\n")) == []
