@@ -23,6 +23,9 @@ from nodes.slices import BadTensor, Costs, Loaded, Loader, LoadError
 from nodes.transport import Refused
 
 FETCH_DEADLINE_S = 60.0
+OPENER_ID = 2**63  # no request has it
+OPEN_LIMIT_US = 10_000_000
+
 Piece = tuple[str, int, int]  # model, first, last
 Answer = Callable[[Header, Tensor | None], None]
 
@@ -99,6 +102,8 @@ class Agent:
 
     def enter(self, header: Header, tensor: Tensor | None) -> bool:
         """From the network or from this host."""
+        if not header.stream:
+            return True  # it has opened the way, nothing more
         if header.step == len(header.route) or tensor is None:
             if self.answer is not None:
                 self.answer(header, tensor)
@@ -224,6 +229,11 @@ class Agent:
 
     # --- control
 
+    def connect(self, address: str) -> None:
+        """Opens the way to a peer, so that no request pays for the connection."""
+        if address != self.spec.address:
+            self.outbox.send(address, opener(self.clock.now_us()), None)
+
     def prepare(self, piece: Piece, source: str, deadline_s: float) -> Prepared:
         """Holds a slice, with weights from the agent at `source` ("": they lie here); raises `PrepareRefused`.
 
@@ -310,6 +320,11 @@ class Agent:
         """Up, modelled bytes used, slices."""
         with self._lock:
             return self._up, self._memory.used_bytes, tuple(self._slices)
+
+
+def opener(now_us: int) -> Header:
+    """A frame that belongs to no stream: it opens the way, is acked and forgotten."""
+    return Header(request_id=OPENER_ID, deadline_us=now_us + OPEN_LIMIT_US)
 
 
 class _HopFailed(Exception):

@@ -15,6 +15,7 @@ from nodes.agent import Agent, PrepareRefused
 from nodes.client import Client
 from nodes.clock import MonotonicClock, Timer
 from nodes.proto.agent_pb2 import (
+    ConnectRequest,
     Empty,
     LoadRequest,
     NodeStatus,
@@ -100,6 +101,10 @@ class AgentControl(AgentServicer):
 
     def SetUp(self, request: UpRequest, context: grpc.ServicerContext) -> Empty:
         self._agent.set_up(request.up)
+        return Empty()
+
+    def Connect(self, request: ConnectRequest, context: grpc.ServicerContext) -> Empty:
+        self._agent.connect(request.address)
         return Empty()
 
     def Stop(self, request: Empty, context: grpc.ServicerContext) -> Empty:

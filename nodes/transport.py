@@ -183,6 +183,11 @@ class Edge:
             self._condition.notify_all()
             parcel.alarm = self._timer.at(deadline_us, lambda: self._expire(parcel))
 
+    def drain(self, limit_us: int) -> None:
+        """Waits until everything was acked or lost."""
+        with self._condition:
+            self._condition.wait_for(lambda: not self._waiting and not self._unacked, limit_us / 1e6)
+
     def close(self) -> None:
         with self._condition:
             self._closed = True
@@ -243,6 +248,7 @@ class Edge:
             self._acks += 1
             self._failures = 0
             parcel = self._unacked.pop(key, None)
+            self._condition.notify_all()
         if parcel is not None and parcel.alarm is not None:
             parcel.alarm.cancel()
 

@@ -76,18 +76,18 @@ def set_up_venv() -> None:
     """Locked packages when the lock changed, the project itself when only its metadata did."""
     locks = stamp("requirements.lock", "setup/build.lock", "setup/torch.txt")
     project = stamp("pyproject.toml")
-    if out_of_date("packages", locks):
+    packages_old, project_old = out_of_date("packages", locks), out_of_date("project", project)
+    if (packages_old or project_old) and not os.access(VENV if VENV.exists() else ROOT, os.W_OK):
+        raise SetupFailed(f"{VENV} is missing or out of date and not yours to write: its owner must run `make setup`")
+    if packages_old:
         pip_install_locked()
         (VENV / "packages.stamp").write_text(locks)
-        (VENV / "project.stamp").unlink(missing_ok=True)
-    if out_of_date("project", project):
+    if packages_old or project_old:
         pip("the project itself", "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
         (VENV / "project.stamp").write_text(project)
 
 
 def pip_install_locked() -> None:
-    if not os.access(VENV if VENV.exists() else ROOT, os.W_OK):
-        raise SetupFailed(f"{VENV} is missing or out of date and not yours to write: its owner must run `make setup`")
     do("virtual environment", [PYTHON, "-m", "venv", "--clear", str(VENV)])
     exact = ["--require-hashes", "--no-deps", "--no-build-isolation"]
     pip("build tools", *exact, "-r", str(ROOT / "setup" / "build.lock"))

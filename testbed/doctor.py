@@ -129,11 +129,15 @@ def _plain(name: str) -> str:
 
 
 def _program(check: str, program: str, package: str) -> Check:
-    # The daemons live where an ordinary user's PATH does not reach.
-    path = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin")
+    path = shutil.which(program, path=_search_path())
     if path is None:
         return Check(check, False, f"no {program}", f"sudo apt-get install {package}")
     return Check(check, True, path)
+
+
+def _search_path() -> str:
+    """Daemons and network tools live where an ordinary user's PATH does not reach."""
+    return f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
 
 
 def _unshare(*flags: str) -> list[str]:
@@ -145,7 +149,14 @@ def _works(command: list[str]) -> str:
     """Empty when the command succeeds, else its complaint."""
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, check=False, errors="replace", timeout=PROBE_S
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            text=True,
+            errors="replace",
+            timeout=PROBE_S,
+            env={**os.environ, "PATH": _search_path()},
         )
     except FileNotFoundError:
         return f"no {command[0]}"

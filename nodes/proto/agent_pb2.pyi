@@ -11,6 +11,12 @@ class Empty(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class ConnectRequest(_message.Message):
+    __slots__ = ("address",)
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    address: str
+    def __init__(self, address: _Optional[str] = ...) -> None: ...
+
 class StartRequest(_message.Message):
     __slots__ = ("t0_us",)
     T0_US_FIELD_NUMBER: _ClassVar[int]

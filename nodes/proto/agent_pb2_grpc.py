@@ -64,6 +64,11 @@ class AgentStub:
                 request_serializer=nodes_dot_proto_dot_agent__pb2.UpRequest.SerializeToString,
                 response_deserializer=nodes_dot_proto_dot_agent__pb2.Empty.FromString,
                 _registered_method=True)
+        self.Connect = channel.unary_unary(
+                '/testbed.agent.Agent/Connect',
+                request_serializer=nodes_dot_proto_dot_agent__pb2.ConnectRequest.SerializeToString,
+                response_deserializer=nodes_dot_proto_dot_agent__pb2.Empty.FromString,
+                _registered_method=True)
         self.Stop = channel.unary_unary(
                 '/testbed.agent.Agent/Stop',
                 request_serializer=nodes_dot_proto_dot_agent__pb2.Empty.SerializeToString,
@@ -110,6 +115,13 @@ class AgentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Connect(self, request, context):
+        """opens the way to a peer before the first request needs it
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Stop(self, request, context):
         """writes what is still to be recorded, then ends the process
         """
@@ -148,6 +160,11 @@ def add_AgentServicer_to_server(servicer, server):
             'SetUp': grpc.unary_unary_rpc_method_handler(
                     servicer.SetUp,
                     request_deserializer=nodes_dot_proto_dot_agent__pb2.UpRequest.FromString,
+                    response_serializer=nodes_dot_proto_dot_agent__pb2.Empty.SerializeToString,
+            ),
+            'Connect': grpc.unary_unary_rpc_method_handler(
+                    servicer.Connect,
+                    request_deserializer=nodes_dot_proto_dot_agent__pb2.ConnectRequest.FromString,
                     response_serializer=nodes_dot_proto_dot_agent__pb2.Empty.SerializeToString,
             ),
             'Stop': grpc.unary_unary_rpc_method_handler(
@@ -317,6 +334,33 @@ class Agent:
             target,
             '/testbed.agent.Agent/SetUp',
             nodes_dot_proto_dot_agent__pb2.UpRequest.SerializeToString,
+            nodes_dot_proto_dot_agent__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Connect(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/testbed.agent.Agent/Connect',
+            nodes_dot_proto_dot_agent__pb2.ConnectRequest.SerializeToString,
             nodes_dot_proto_dot_agent__pb2.Empty.FromString,
             options,
             channel_credentials,

@@ -40,6 +40,8 @@ def _print(report: "Report") -> None:
         return Text("yes", "green") if ok else Text("no", "bold red")
 
     table = Table.grid(padding=(0, 2))
+    for _ in range(3):
+        table.add_column(overflow="fold")
     for check in report.checks:
         table.add_row(verdict(check.ok), Text(check.name), Text(check.found))
         if check.remedy:

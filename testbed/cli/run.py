@@ -37,7 +37,7 @@ Seed = Annotated[Optional[int], typer.Option(help="Another seed than the experim
 Out = Annotated[Optional[Path], typer.Option(metavar="DIR", help="The run folder; by default a new one in runs/.")]  # noqa: UP045
 ClockOption = Annotated[
     Optional[Clock],  # noqa: UP045
-    typer.Option(help="virtual: time passes only while everything sleeps (guest kernel only, its default)."),
+    typer.Option(help="virtual: time passes only while everything sleeps (guest kernel only)."),
 ]
 KernelOption = Annotated[Kernel, typer.Option(help="guest: the testbed's own, rootless. host: the machine's, as root.")]
 Policy = Annotated[Optional[str], typer.Option(metavar="NAME", help="Another policy than the experiment's.")]  # noqa: UP045
@@ -59,13 +59,19 @@ def run(
     from testbed.experiment import ExperimentError
 
     with answering(as_json, wrong=(ExperimentError,)):
-        _load(experiment, sets, trace_dir, seed, policy)
+        checked = _load(experiment, sets, trace_dir, seed, policy)
         from testbed.progress import shown
         from testbed.run import RunFailed
         from testbed.run import run as run_experiment
 
         options = _options(
-            clock=clock, kernel=kernel, seed=seed, policy=policy, sets=sets, trace_dirs=trace_dir, out=out
+            clock=_clock(checked, clock, kernel),
+            kernel=kernel,
+            seed=seed,
+            policy=policy,
+            sets=sets,
+            trace_dirs=trace_dir,
+            out=out,
         )
         with answering(as_json, failed=(RunFailed,)), shown(sys.stderr) as progress:
             done = run_experiment(experiment, options, progress)
@@ -96,13 +102,15 @@ def compare(
         raise stop(WRONG_INPUT, f"--policies {policies}: names with commas between, each once", as_json)
     with answering(as_json, wrong=(ExperimentError,)):
         for name in names:
-            _load(experiment, sets, trace_dir, seed, name)
+            checked = _load(experiment, sets, trace_dir, seed, name)
         from testbed.progress import shown
         from testbed.report import write_comparison
         from testbed.run import RunFailed
         from testbed.run import compare as compare_policies
 
-        options = _options(clock=clock, kernel=kernel, seed=seed, sets=sets, trace_dirs=trace_dir, out=out)
+        options = _options(
+            clock=_clock(checked, clock, kernel), kernel=kernel, seed=seed, sets=sets, trace_dirs=trace_dir, out=out
+        )
         with answering(as_json, failed=(RunFailed,)), shown(sys.stderr) as progress:
             runs = compare_policies(experiment, names, options, progress)
     folder = runs[names[0]].folder.parent
@@ -158,9 +166,16 @@ def _load(
     )
 
 
+def _clock(experiment: "Experiment", asked: Clock | None, kernel: Kernel) -> Clock:
+    """As asked, else as the experiment says; a machine's own kernel has but one."""
+    if asked is not None or kernel is Kernel.guest:
+        return asked or Clock(experiment.clock)
+    return Clock.real
+
+
 def _options(
     *,
-    clock: Clock | None,
+    clock: Clock,
     kernel: Kernel,
     seed: int | None,
     sets: list[str] | None,
@@ -170,9 +185,8 @@ def _options(
 ) -> "RunOptions":
     from testbed.run import RunOptions
 
-    usual = Clock.virtual if kernel is Kernel.guest else Clock.real
     return RunOptions(
-        clock=(clock or usual).value,
+        clock=clock.value,
         kernel=kernel.value,
         seed=seed,
         policy=policy,

@@ -3,9 +3,11 @@
 All of it runs over Unix sockets outside the emulated network and costs no emulated bandwidth.
 """
 
+import itertools
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from testbed.plan import Plan
 DATA_PORT = 5000
 STATUS_DEADLINE_S = 5.0
 PREPARE_DEADLINE_S = 120.0
+CONNECT_S = 0.3  # what a new connection gets before requests use it: a few round trips
 DISCOVERY_TIMEOUT_S = 30.0
 PATHS_REPORTED = 4096  # at most, in one report
 
@@ -64,6 +67,16 @@ class Agents:
         except grpc.RpcError as error:
             raise ReleaseFailed(f"{piece.node}: {error.code().name}: {error.details()}") from error
 
+    def connect(self, pairs: set[tuple[str, str]]) -> None:
+        """Open the ways between nodes before requests take them; a node that is gone is left alone."""
+        calls = [
+            self.stubs[a].Connect.future(agent_pb2.ConnectRequest(address=self.addresses[b]), timeout=STATUS_DEADLINE_S)
+            for a, b in sorted(pairs)
+            if a != b
+        ]
+        for call in calls:
+            _result(call)
+
     def start(self, t0_us: int) -> None:
         """Tell every agent the experiment's time zero."""
         for stub in self.stubs.values():
@@ -81,6 +94,7 @@ class Phones:
 
     def __init__(self, plan: Plan, agents: Agents) -> None:
         self.plan = plan
+        self.agents = agents
         self.addresses = agents.addresses
         sources = sorted({stream.phone for stream in plan.streams})
         self.stubs = {name: agent_pb2_grpc.PhoneStub(agents.channels[name]) for name in sources}
@@ -90,6 +104,7 @@ class Phones:
 
     def switch(self, epoch: int, routes: Mapping[str, tuple[Slice, ...]]) -> None:
         owner = {stream.name: stream.phone for stream in self.plan.streams}
+        self._open_ways(owner, routes)
         for name, stub in self.stubs.items():
             request = agent_pb2.SwitchRequest(epoch=epoch)
             for stream in sorted(routes):
@@ -100,6 +115,15 @@ class Phones:
                     ]
                     request.routes.add(stream=stream, hops=hops)
             stub.Switch(request, timeout=STATUS_DEADLINE_S)
+
+    def _open_ways(self, owner: Mapping[str, str], routes: Mapping[str, tuple[Slice, ...]]) -> None:
+        """Make before break: the connections of the new routes stand before the first request takes them."""
+        ways = set()
+        for stream, pieces in routes.items():
+            stops = [owner[stream], *(piece.node for piece in pieces), owner[stream]]
+            ways |= set(itertools.pairwise(stops))
+        self.agents.connect(ways)
+        time.sleep(CONNECT_S)
 
     def in_flight(self, before_epoch: int) -> int:
         return sum(
@@ -247,7 +271,7 @@ def _reference(piece: Slice) -> agent_pb2.SliceRef:
     return agent_pb2.SliceRef(model=piece.model, first=piece.first, last=piece.last)
 
 
-def _result(call: Any) -> agent_pb2.NodeStatus | None:
+def _result(call: Any) -> Any:
     try:
         return call.result()
     except grpc.RpcError:

@@ -3,7 +3,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 from typer.testing import CliRunner
 
 import testbed.run
@@ -15,7 +14,7 @@ MINIMAL = str(ROOT / "topologies" / "minimal.yaml")
 GENERATED = ["--seed", "3", "--duration", "10s", "--step", "100ms"]
 
 
-def call(*words: str) -> Result:
+def call(*words: str) -> Any:
     return CliRunner().invoke(app, list(words), prog_name="testbed")
 
 
