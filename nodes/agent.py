@@ -102,7 +102,7 @@ class Agent:
 
     def enter(self, header: Header, tensor: Tensor | None) -> bool:
         """From the network or from this host."""
-        if not header.stream:
+        if header.request_id == OPENER_ID:
             return True  # it has opened the way, nothing more
         if header.step == len(header.route) or tensor is None:
             if self.answer is not None:

@@ -32,6 +32,7 @@ from testbed.report import write_results
 
 DIRECTOR = "testbed.emulation.director"
 RUNS = Path("runs")
+WEIGHTS_SEED = 0  # the same made weights in every experiment: its seed varies what happens, not the model
 PACKAGES = ("torch", "mininet", "os-ken", "grpcio", "pyroute2", "numpy", "protobuf")
 
 
@@ -87,6 +88,7 @@ def run(path: Path, options: RunOptions, progress: Progress) -> Run:
         _emulate(kernel, folder, options, progress)
     except GuestFailed as failure:
         (folder / "FAILED.txt").write_text(f"{failure}\n")
+        write_results(folder)  # what there is of it, as INVALID
         raise RunFailed(f"{failure}\nthe run folder {folder} holds the console and what was recorded", folder) from failure
     _record_end(folder, plan, time.monotonic() - started)
     progress.phase("results")
@@ -152,7 +154,7 @@ def _model_files(experiment: Experiment) -> dict[str, ModelFiles]:
     for name, model in experiment.models.items():
         command = [sys.executable, "-m", "nodes.answers", "--family", model.family, "--inputs", str(model.inputs)]
         done = subprocess.run(
-            [*command, "--seed", str(experiment.seed if model.seed is None else model.seed), "--cache", str(cache)],
+            [*command, "--seed", str(WEIGHTS_SEED), "--cache", str(cache)],
             capture_output=True,
             text=True,
             check=False,
@@ -161,7 +163,7 @@ def _model_files(experiment: Experiment) -> dict[str, ModelFiles]:
         if done.returncode:
             raise RunFailed(f"the model {name} could not be made: {done.stderr.strip()[-400:]}")
         paths = json.loads(done.stdout)
-        found[name] = ModelFiles(Path(paths["weights_file"]), Path(paths["answers_file"]), model.inputs)
+        found[name] = ModelFiles(paths["weights_file"], paths["answers_file"], model.inputs)
     return found
 
 
@@ -202,6 +204,7 @@ def _record_run(folder: Path, plan: Plan, options: RunOptions) -> None:
             sla=plan.sla,
             events=[{"t_us": c.t_us, "text": c.text} for c in plan.changes if c.text],
             links=[link.name for link in plan.links],
+            steps=sum(change.what == "link" for change in plan.changes),
         )
 
 
