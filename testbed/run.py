@@ -172,10 +172,10 @@ def _emulate(kernel: Path | None, folder: Path, options: RunOptions, progress: P
 
     def show() -> None:
         for said in reader.new():
-            if "phase" in said:
-                progress.phase(said["phase"])
-            else:
+            if "virtual_us" in said:
                 progress.live(Live(**said))
+            else:
+                progress.phase(said["phase"])
 
     limits = GuestOptions(options.clock, options.memory, options.wall_limit_s, options.cpu)
     if kernel is None:

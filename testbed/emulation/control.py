@@ -8,6 +8,7 @@ import json
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from testbed.plan import Plan
 DATA_PORT = 5000
 STATUS_DEADLINE_S = 5.0
 PREPARE_DEADLINE_S = 120.0
+STANDING_SAMPLES = 3  # a queue counts for what stands of it over so many samples: one request in service is no backlog
 CONNECT_S = 0.3  # what a new connection gets before requests use it: a few round trips
 DISCOVERY_TIMEOUT_S = 30.0
 PATHS_REPORTED = 4096  # at most, in one report
@@ -219,6 +221,7 @@ class Telemetry:
         self.plan, self.agents, self.phones, self.network, self.record = plan, agents, phones, network, record
         self.recent = RecentLatency(plan.sla.window_us, plan.sla.percentile)
         self.ok = 0
+        self.queues = {host.name: deque[int](maxlen=STANDING_SAMPLES) for host in plan.hosts}
 
     def snapshot(self, now_us: int) -> Snapshot:
         outcomes = self.phones.outcomes()
@@ -241,7 +244,9 @@ class Telemetry:
             if status is None:
                 states.append(NodeState(up=False, load_ppm=0, queue_us=0))
                 continue
-            states.append(NodeState(up=status.up, load_ppm=status.load_ppm, queue_us=status.queue_us))
+            self.queues[name].append(status.queue_us)
+            standing_us = min(self.queues[name])
+            states.append(NodeState(up=status.up, load_ppm=status.load_ppm, queue_us=standing_us))
             self.record(
                 "node",
                 now_us,
