@@ -1,7 +1,7 @@
 """One run from experiment to results: load, compile, run in a sandbox, compute the results.
 
-    run = run(Path("topologies/urban-mec.yaml"), RunOptions(policy="joint"), progress)
-    run.summary["latency_ms"]["p95"]
+run = run(Path("topologies/urban-mec.yaml"), RunOptions(policy="joint"), progress)
+run.summary["latency_ms"]["p95"]
 """
 
 import json
@@ -89,7 +89,9 @@ def run(path: Path, options: RunOptions, progress: Progress) -> Run:
     except GuestFailed as failure:
         (folder / "FAILED.txt").write_text(f"{failure}\n")
         write_results(folder)  # what there is of it, as INVALID
-        raise RunFailed(f"{failure}\nthe run folder {folder} holds the console and what was recorded", folder) from failure
+        raise RunFailed(
+            f"{failure}\nthe run folder {folder} holds the console and what was recorded", folder
+        ) from failure
     _record_end(folder, plan, time.monotonic() - started)
     progress.phase("results")
     return Run(folder, write_results(folder))
@@ -111,9 +113,7 @@ def compare(path: Path, policies: list[str], options: RunOptions, progress: Prog
         return run(path, mine, progress.part(policies[number]))
 
     for policy in policies:  # a bad experiment or policy is told before anything starts
-        load_experiment(
-            path, sets=options.sets, trace_dirs=options.trace_dirs, seed=options.seed, policy=policy
-        )
+        load_experiment(path, sets=options.sets, trace_dirs=options.trace_dirs, seed=options.seed, policy=policy)
     workers = side_by_side if options.kernel == "guest" else 1
     with ThreadPoolExecutor(workers) as pool:
         return dict(zip(policies, pool.map(one, range(len(policies))), strict=True))
@@ -211,7 +211,9 @@ def _record_run(folder: Path, plan: Plan, options: RunOptions) -> None:
 def _record_end(folder: Path, plan: Plan, wall_s: float) -> None:
     done = json.loads((folder / "done.json").read_text())
     with Journal(folder, "end") as journal:
-        journal.record("end", done["virtual_us"], virtual_us=done["virtual_us"], wall_s=round(wall_s, 3), sent=done["sent"])
+        journal.record(
+            "end", done["virtual_us"], virtual_us=done["virtual_us"], wall_s=round(wall_s, 3), sent=done["sent"]
+        )
 
 
 def _versions() -> dict[str, str]:

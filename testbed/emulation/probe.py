@@ -150,9 +150,7 @@ def _saturate(network: Network, source: HostPlan, sink: HostPlan, target: Way) -
     ]
 
 
-def _bottleneck_pair(
-    plan: Plan, now: list[Way], switches: set[str], target: Way
-) -> tuple[HostPlan, HostPlan] | None:
+def _bottleneck_pair(plan: Plan, now: list[Way], switches: set[str], target: Way) -> tuple[HostPlan, HostPlan] | None:
     """Two hosts whose path has `target` as its only narrowest link."""
     for a, b in itertools.permutations(plan.hosts, 2):
         path = _path(now, switches, a.name, b.name)

@@ -51,9 +51,7 @@ def run_host(plan: Plan, name: str, run_folder: Path, sockets: Path) -> None:
     """The agent of one host, and the phone's client where it is one, until it is told to stop."""
     number, host = next((i, host) for i, host in enumerate(plan.hosts) if host.name == name)
     spec = HostSpec(name, f"{host.ip}:{DATA_PORT}", host.flops_per_s, host.memory_bytes)
-    streams = tuple(
-        StreamSpec(s.name, s.model, s.arrivals_us, s.deadline_us) for s in plan.streams if s.phone == name
-    )
+    streams = tuple(StreamSpec(s.name, s.model, s.arrivals_us, s.deadline_us) for s in plan.streams if s.phone == name)
     needed = {stream.model for stream in streams}
     loader, costs = _loader(plan)
     parts = Parts(

@@ -43,9 +43,7 @@ def ways(
             if (source, target) in down:
                 continue
             rate_bps, delay_us = shapes.get((link.name, direction), (shape.rate_bps, shape.delay_us))
-            found.append(
-                Way(link.name, direction, source, target, measured.get((source, target), delay_us), rate_bps)
-            )
+            found.append(Way(link.name, direction, source, target, measured.get((source, target), delay_us), rate_bps))
     return found
 
 

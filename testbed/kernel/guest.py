@@ -93,7 +93,9 @@ def run_guest(
     """Run a guest to its end. Raises GuestFailed when it panics, hangs past its limit or is killed."""
     for path in (run_folder, Path(sys.executable)):
         if " " in str(path) or "," in str(path):
-            raise GuestFailed(f"the path {path} has a space or a comma in it, which a kernel command line can't hold", "")
+            raise GuestFailed(
+                f"the path {path} has a space or a comma in it, which a kernel command line can't hold", ""
+            )
     console = run_folder / CONSOLE
     cpu = idlest() if options.cpu is None else options.cpu
     with console.open("wb") as output:
