@@ -38,8 +38,8 @@ class Parts:
 class Host:
     """Everything begins when it is built and ends with the block; time zero is set by the control's Start."""
 
-    def __init__(self, spec: HostSpec, parts: Parts, record: Record) -> None:
-        self.clock = MonotonicClock()
+    def __init__(self, spec: HostSpec, parts: Parts, record: Record, clock: MonotonicClock | None = None) -> None:
+        self.clock = clock or MonotonicClock()
         self.timer = Timer(self.clock)
         self._ended = threading.Event()
         # threads are made as calls come: one for each incoming edge, a few for control

@@ -5,7 +5,8 @@ product may round differently when they lie otherwise: a moved slice answers as 
 """
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import torch
 
 from nodes import weights
 from nodes.codec import Tensor
-from nodes.slices import BadTensor, Loaded, LoadError, Weights
+from nodes.models.config import UnknownFamily, weight_shapes
+from nodes.slices import BadTensor, Loaded, LoadError, Run, Weights
 from nodes.slicing import Slice, SliceError, cut, one_thread
 from nodes.tensorfile import TensorFileError
 
@@ -27,31 +29,33 @@ class ModelFile:
 
 
 class Numeric:
-    """A `Loader` whose slices compute."""
+    """A `Loader` whose slices compute. `warm`: each runs once when it is loaded, so that no request pays for firsts."""
 
-    def __init__(self, models: Mapping[str, ModelFile]) -> None:
+    def __init__(self, models: Mapping[str, ModelFile], *, warm: bool = False) -> None:
         one_thread()
         self._models = models
+        self._warm = warm
         self._mapped: dict[str, dict[str, torch.Tensor]] = {}
 
     def load(self, model: str, first: int, last: int, received: Weights | None) -> Loaded:
         """Raises LoadError when weights are missing or do not fit."""
         family = self._models[model].family
-        try:
+        with _load_errors():
             if received is None:
                 piece = cut(family, self._here(model), first, last)
                 weights.populate(piece.weights.values())
             else:
-                arrived = {name: tensor for block in received.values() for name, tensor in block.items()}
-                piece = cut(family, {name: _settled(tensor) for name, tensor in arrived.items()}, first, last)
+                piece = cut(family, _arrived(received, weight_shapes(family, first, last)), first, last)
+            if self._warm:
+                piece(_any_input(piece))
             return Loaded(_runner(piece), piece.digest)
-        except (SliceError, weights.WeightsError, TensorFileError, OSError) as error:
-            raise LoadError(str(error)) from error
 
     def weights(self, model: str, block: int) -> Iterable[tuple[str, Tensor]]:
-        piece = cut(self._models[model].family, self._here(model), block, block + 1)
-        for name in sorted(piece.weights):
-            yield name, _bytes_of(piece.weights[name])
+        """Raises LoadError when they cannot be read."""
+        with _load_errors():
+            held = cut(self._models[model].family, self._here(model), block, block + 1).weights
+        for name in sorted(held):
+            yield name, _bytes_of(held[name])
 
     def _here(self, model: str) -> dict[str, torch.Tensor]:
         if model not in self._mapped:
@@ -60,7 +64,26 @@ class Numeric:
         return self._mapped[model]
 
 
-def _runner(piece: Slice):  # type: ignore[no-untyped-def]
+@contextmanager
+def _load_errors() -> Iterator[None]:
+    try:
+        yield
+    except (SliceError, UnknownFamily, weights.WeightsError, TensorFileError, BadTensor, OSError) as error:
+        raise LoadError(str(error)) from error
+
+
+def _arrived(received: Weights, declared: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    """Raises WeightsError unless all are of the declared shapes; copies, which torch allocates and so aligns."""
+    tensors = {name: _view(tensor) for block in received.values() for name, tensor in block.items()}
+    weights.check(tensors, declared, "what arrived")
+    return {name: torch.empty(tensor.shape).copy_(tensor) for name, tensor in tensors.items()}
+
+
+def _any_input(piece: Slice) -> torch.Tensor:
+    return torch.zeros([abs(size) for size in piece.input_shape], dtype=DTYPES[piece.input_dtype])
+
+
+def _runner(piece: Slice) -> Run:
     def run(tensor: Tensor) -> Tensor:
         try:
             return _bytes_of(piece(_view(tensor)))
@@ -71,15 +94,13 @@ def _runner(piece: Slice):  # type: ignore[no-untyped-def]
 
 
 def _view(tensor: Tensor) -> torch.Tensor:
-    """The tensor where its bytes lie; a slice copies it if that is no multiple of 64."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*not writable.*")  # nothing writes to an input
-        return torch.frombuffer(tensor.data, dtype=DTYPES[tensor.dtype]).view(tensor.shape)
-
-
-def _settled(tensor: Tensor) -> torch.Tensor:
-    """A copy in memory that torch has allocated, and so aligned."""
-    return torch.empty(tensor.shape, dtype=DTYPES[tensor.dtype]).copy_(_view(tensor))
+    """The tensor where its bytes lie; a slice copies it if that is no multiple of 64. Raises BadTensor."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*not writable.*")  # nothing writes to an input
+            return torch.frombuffer(tensor.data, dtype=DTYPES[tensor.dtype]).view(tensor.shape)
+    except (KeyError, ValueError, RuntimeError, TypeError) as error:  # no such type, no bytes, not as many
+        raise BadTensor(f"{tensor.size_bytes} bytes are no {tensor.dtype} {tensor.shape}: {error}") from error
 
 
 def _bytes_of(tensor: torch.Tensor) -> Tensor:

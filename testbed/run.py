@@ -26,6 +26,7 @@ from testbed.kernel import build, host
 from testbed.kernel.cycles import save_calibration
 from testbed.kernel.guest import GuestFailed, GuestOptions, run_guest
 from testbed.kernel.processors import spread
+from testbed.kernel.sandbox import dies_with_parent
 from testbed.plan import Plan, to_json
 from testbed.progress import Live, Progress
 from testbed.report import write_results
@@ -92,7 +93,7 @@ def run(path: Path, options: RunOptions, progress: Progress) -> Run:
         raise RunFailed(
             f"{failure}\nthe run folder {folder} holds the console and what was recorded", folder
         ) from failure
-    _record_end(folder, plan, time.monotonic() - started)
+    _record_end(folder, time.monotonic() - started)
     progress.phase("results")
     return Run(folder, write_results(folder))
 
@@ -159,6 +160,7 @@ def _model_files(experiment: Experiment) -> dict[str, ModelFiles]:
             text=True,
             check=False,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
+            preexec_fn=dies_with_parent(),
         )
         if done.returncode:
             raise RunFailed(f"the model {name} could not be made: {done.stderr.strip()[-400:]}")
@@ -208,7 +210,7 @@ def _record_run(folder: Path, plan: Plan, options: RunOptions) -> None:
         )
 
 
-def _record_end(folder: Path, plan: Plan, wall_s: float) -> None:
+def _record_end(folder: Path, wall_s: float) -> None:
     done = json.loads((folder / "done.json").read_text())
     with Journal(folder, "end") as journal:
         journal.record(

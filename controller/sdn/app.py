@@ -31,7 +31,7 @@ def now_us() -> int:
     return time.monotonic_ns() // 1000
 
 
-class EventTick(EventBase):  # type: ignore[misc]
+class EventTick(EventBase):
     """It is time for one of the core's own events."""
 
     def __init__(self, due: core.Measure | core.Review) -> None:
@@ -39,7 +39,7 @@ class EventTick(EventBase):  # type: ignore[misc]
         self.due = due
 
 
-class LinkStateApp(OSKenApp):  # type: ignore[misc]
+class LinkStateApp(OSKenApp):
     """Holds the core's state and the live switches; `publish` is called with the state after each review."""
 
     OFP_VERSIONS = [ofp.OFP_VERSION]  # noqa: RUF012

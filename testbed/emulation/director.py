@@ -5,7 +5,6 @@ The same on every kernel: the plan says what to build, the run folder takes the 
 are forked. Any of them ending early ends the run.
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -47,7 +46,7 @@ def main(run_folder: Path) -> None:
     live.phase("network")
     with ExitStack() as stack:
         sdn = start(run_folder, "sdn", sdn_command(run_folder, plan))
-        parent = start(run_folder, "roles", _roles_command(run_folder), {"TESTBED_RUN": str(run_folder)})
+        parent = start(run_folder, "roles", _roles_command(), {"TESTBED_RUN": str(run_folder)})
         network = stack.enter_context(
             running_network(plan, Path("/run/openvswitch"), f"tcp:{CONTROLLER}", plan.datapath)
         )
@@ -58,7 +57,8 @@ def main(run_folder: Path) -> None:
         threading.Thread(target=_announce, args=(network,), daemon=True).start()
         threading.Thread(target=_watch, args=(spawner, sdn, run_folder, journal), daemon=True).start()
         clock = MonotonicClock(read_zero(SOCKETS / "zero.pipe"))
-        play(plan.changes, network.links, NodeChanges(SOCKETS), LinkInformation(SOCKETS), clock, journal.record)
+        information = LinkInformation(SOCKETS)
+        play(plan.changes, network.links, NodeChanges(SOCKETS), information, clock=clock, record=journal.record)
         _await_coordinator(run_folder)
         _count_traffic(plan, network, journal, clock)
     (run_folder / DONE).replace(run_folder / "done.json")
@@ -69,7 +69,7 @@ def sdn_command(run_folder: Path, plan: Plan) -> list[str]:
     return [*command, "--period", str(plan.telemetry_period_us / 1e6), "--log", str(run_folder / "sdn.log")]
 
 
-def _roles_command(run_folder: Path) -> list[str]:
+def _roles_command() -> list[str]:
     return [sys.executable, "-m", "testbed.emulation.roles", str(SOCKETS / "zygote.sock")]
 
 

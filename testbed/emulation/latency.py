@@ -41,8 +41,9 @@ class RecentLatency:
         samples: dict[str, list[int]] = {}
         for _, outcome in self.ended:
             samples.setdefault(outcome.stream, []).append(outcome.latency_us)
-        return {stream: round(percentile(sorted(values), self.rank)) for stream, values in samples.items()}
+        found = {stream: percentile(values, self.rank) for stream, values in samples.items()}
+        return {stream: round(value) for stream, value in found.items() if value is not None}
 
     def overall_us(self) -> int | None:
-        values = sorted(outcome.latency_us for _, outcome in self.ended)
-        return round(percentile(values, self.rank)) if values else None
+        value = percentile([outcome.latency_us for _, outcome in self.ended], self.rank)
+        return None if value is None else round(value)

@@ -7,7 +7,6 @@ Sockets belong to the namespace they were opened in, so threads of this one proc
 
 import itertools
 import json
-import os
 import socket
 import threading
 import time

@@ -21,6 +21,7 @@ from nodes.clock import MonotonicClock
 from nodes.codec import Tensor
 from nodes.host import Host, Parts
 from nodes.slices import Loader, Sized
+from nodes.threads import fail_loudly
 from nodes.zygote import serve
 from testbed.emulation.control import DATA_PORT, Agents, Network, Phones, Telemetry
 from testbed.emulation.live import LiveFile
@@ -62,14 +63,18 @@ def run_host(plan: Plan, name: str, run_folder: Path, sockets: Path) -> None:
         samples={model.name: _samples(model) for model in plan.models if model.name in needed},
         id_start=number * IDS_PER_PHONE,
     )
-    with Journal(run_folder, f"host-{name}") as journal, Host(spec, parts, journal.record) as running:
-        running.wait()
+    clock = MonotonicClock()
+    with Journal(run_folder, f"host-{name}") as journal:
+        fail_loudly(journal.record, clock)
+        with Host(spec, parts, journal.record, clock) as running:
+            running.wait()
 
 
 def run_coordinator(plan: Plan, run_folder: Path, sockets: Path) -> None:
     """Waits for the network, places everything, says when the experiment begins, decides until its end."""
     live, clock = LiveFile(run_folder), MonotonicClock(time.monotonic_ns() // 1000)
     journal = Journal(run_folder, "coordinator")
+    fail_loudly(journal.record, clock)
     agents = Agents(plan, sockets)
     phones = Phones(plan, agents)
     network = Network(plan, sockets, sockets / "sdn.sock")
@@ -159,7 +164,7 @@ def _loader(plan: Plan) -> tuple[Loader, Mapping[str, Any]]:
     from nodes.numerics import ModelFile, Numeric
 
     files = {model.name: ModelFile(model.family, Path(model.weights_file)) for model in plan.models}
-    return Numeric(files), by_model
+    return Numeric(files, warm=plan.clock == "real"), by_model
 
 
 def _samples(model: ModelPlan) -> Samples:

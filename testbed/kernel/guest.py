@@ -105,7 +105,7 @@ def run_guest(
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, "TMPDIR": _memory_folder(run_folder, options.memory)},
-            preexec_fn=dies_with_parent({cpu}),
+            preexec_fn=dies_with_parent({cpu}),  # noqa: PLW1509  one system call each, no locks
         )
     watch(process, options.wall_limit_s, each_poll, console)
 

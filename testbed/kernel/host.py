@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from testbed.kernel.guest import CONSOLE, ENVIRONMENT, PROJECT, GuestFailed, GuestOptions, tail, watch
 from testbed.kernel.sandbox import contained, dies_with_parent
@@ -27,7 +28,7 @@ def missing() -> list[str]:
     return lacks
 
 
-def datapath() -> str:
+def datapath() -> Literal["kernel", "user"]:
     """Open vSwitch's: "kernel" where the module is loaded, else "user"."""
     return "kernel" if OPENVSWITCH_MODULE.exists() else "user"
 
@@ -47,7 +48,7 @@ def run_on_host(
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, **environment, "PYTHONPATH": str(PROJECT)},
-            preexec_fn=dies_with_parent(),
+            preexec_fn=dies_with_parent(),  # noqa: PLW1509  one system call each, no locks
         )
     watch(process, options.wall_limit_s, each_poll, console)
     if "Traceback" in tail(console):

@@ -25,7 +25,7 @@ class NetlinkHost(Host):
     def netns(self) -> str:
         return f"/proc/{self.pid}/ns/net"
 
-    def config(self, **_: Any) -> dict[str, Any]:  # type: ignore[override]
+    def config(self, **_: Any) -> dict[str, Any]:
         """Mininet would run ifconfig and route here."""
         return {}
 
@@ -49,16 +49,16 @@ class NetlinkIntf(Intf):
     """An interface known by its index and by the netlink socket of the namespace that it is in."""
 
     index: int = 0
-    netlink: IPRoute | None = None
+    netlink: IPRoute  # from the moment it is brought up
 
-    def config(self, **_: Any) -> dict[str, Any]:  # type: ignore[override]
+    def config(self, **_: Any) -> dict[str, Any]:
         return {}
 
-    def setMAC(self, macstr: str) -> str:  # noqa: N802  Mininet's name
+    def setMAC(self, macstr: str) -> str:  # Mininet's name
         self.mac = macstr
         return ""
 
-    def setIP(self, ipstr: str, prefixLen: int | None = None) -> str:  # noqa: N802, N803  Mininet's names
+    def setIP(self, ipstr: str, prefixLen: int | None = None) -> str:  # Mininet's names
         self.ip, self.prefixLen = ipstr, prefixLen
         return ""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from mininet.link import Link
 from mininet.node import Node
@@ -14,6 +14,7 @@ from testbed.network.namespace import no_offloads
 from testbed.plan import LinkPlan, Shape
 
 Direction = Literal["up", "down"]
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
 
 class ShapingError(Exception):
@@ -30,7 +31,7 @@ class ShapedLink(Link):
         self.asked: dict[Direction, Shape] = {"up": plan.up, "down": plan.down}
         super().__init__(node1, node2, fast=True, **params)
 
-    def makeIntfPair(  # type: ignore[override]  # noqa: N802  Mininet's name
+    def makeIntfPair(  # noqa: PLR0917  the signature is Mininet's
         self,
         intfname1: str,
         intfname2: str,
@@ -38,7 +39,7 @@ class ShapedLink(Link):
         addr2: str | None = None,
         node1: Node = None,
         node2: Node = None,
-        deleteIntfs: bool = True,  # noqa: N803, ARG002
+        deleteIntfs: bool = True,  # noqa: ARG002  both ends go with their namespaces
     ) -> None:
         ends = [_end(intfname1, addr1, node1), _end(intfname2, addr2, node2)]
         self.root.link("add", kind="veth", peer=ends[1], **ends[0])
@@ -55,7 +56,7 @@ class ShapedLink(Link):
 
     def shape(self) -> None:
         """The first shape of both directions; after the switches have taken their ports. Raises ShapingError."""
-        for position, direction in enumerate(("up", "down")):
+        for position, direction in enumerate(DIRECTIONS):
             interface = self.interface(direction)
             netem.add(interface.netlink, interface.index, self.asked[direction], self.seed + position)
             self._verify(direction)

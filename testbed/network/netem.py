@@ -19,7 +19,7 @@ HANDLE = 0x10000
 MAX_U32 = 0xFFFFFFFF
 
 
-class options(nla):  # noqa: N801  the name pyroute2 looks for
+class options(nla):  # the name pyroute2 looks for
     nla_map = (
         ("TCA_NETEM_UNSPEC", "none"),
         ("TCA_NETEM_CORR", "hex"),
@@ -46,7 +46,7 @@ class options(nla):  # noqa: N801  the name pyroute2 looks for
         ("jitter", "I"),
     )
 
-    class netem_rate(nla):  # noqa: N801
+    class netem_rate(nla):
         fields = (("rate", "I"), ("packet_overhead", "i"), ("cell_size", "I"), ("cell_overhead", "i"))
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from mininet.log import setLogLevel
 from mininet.net import Mininet
 from mininet.topo import Topo
 from pyroute2 import IPRoute
@@ -23,7 +24,7 @@ ETH_P_ARP = 0x0806
 class PlanTopo(Topo):
     """The pure description: the same `Topo` can be given to any Mininet."""
 
-    def build(self, plan: Plan) -> None:  # type: ignore[override]
+    def build(self, plan: Plan) -> None:
         for host in plan.hosts:
             self.addHost(host.name, ip=None, mac=host.mac)
         for switch in plan.switches:
@@ -61,6 +62,7 @@ class Network:
 @contextmanager
 def running_network(plan: Plan, run: Path, controller: str, datapath: str) -> Iterator[Network]:
     """Build and start it. `run` holds Open vSwitch's files; `datapath` is "user" or "kernel"."""
+    setLogLevel("error")
     start_daemons(run)
     set_parameters()
     with IPRoute() as root:

@@ -44,6 +44,7 @@ def play(
     links: dict[str, ShapedLink],
     tell_node: Callable[[Change], None],
     information: LinkInformation,
+    *,
     clock: Clock,
     record: Callable[..., Any],
 ) -> None:
@@ -52,7 +53,7 @@ def play(
         clock.sleep_until(change.t_us)
         if change.what == "link" and change.shape is not None:
             assert change.direction
-            _apply_shape(change, links[change.target], change.direction, information, clock, record)
+            _apply_shape(change, links[change.target], change.direction, information, clock=clock, record=record)
         else:
             tell_node(change)
         if change.text:
@@ -73,6 +74,7 @@ def _apply_shape(
     link: ShapedLink,
     direction: Direction,
     information: LinkInformation,
+    *,
     clock: Clock,
     record: Callable[..., Any],
 ) -> None:

@@ -52,16 +52,14 @@ def start_daemons(run: Path) -> None:
     _call(["ovsdb-tool", "create", str(database), str(SCHEMA)])
     os.environ.update(OVS_RUNDIR=str(run), OVS_DBDIR=str(run), OVS_LOGDIR=str(run))
     socket = f"unix:{run / 'db.sock'}"
-    quiet = ["-vconsole:off", "-vsyslog:off", "-vfile:warn", "--no-chdir"]
-    _call(
-        ["ovsdb-server", str(database), f"--remote=p{socket}", f"--pidfile={run / 'ovsdb-server.pid'}"]
-        + [f"--log-file={run / 'ovsdb-server.log'}", "--detach", *quiet]
-    )
+    _call(["ovsdb-server", str(database), f"--remote=p{socket}", *_daemon(run, "ovsdb-server")])
     _call(["ovs-vsctl", f"--db={socket}", "--no-wait", "init"])
-    _call(
-        ["ovs-vswitchd", socket, f"--pidfile={run / 'ovs-vswitchd.pid'}"]
-        + [f"--log-file={run / 'ovs-vswitchd.log'}", "--detach", *quiet]
-    )
+    _call(["ovs-vswitchd", socket, *_daemon(run, "ovs-vswitchd")])
+
+
+def _daemon(run: Path, name: str) -> list[str]:
+    files = [f"--pidfile={run / name}.pid", f"--log-file={run / name}.log"]
+    return [*files, "--detach", "--no-chdir", "-vconsole:off", "-vsyslog:off", "-vfile:warn"]
 
 
 def start_switches(run: Path, switches: Sequence[OpenFlowSwitch], controller: str) -> None:

@@ -185,6 +185,7 @@ def _links(
         levels = [rate for _, rate in steps] + [steps[-1][1]]
         axes.step(times, levels, where="post", color=colour, linewidth=1.3, alpha=0.85, label=link)
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # labels also where no power of ten is in sight
     axes.yaxis.set_major_formatter(FuncFormatter(lambda mbps, _: f"{mbps:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_ylabel("rate (Mbit/s)")

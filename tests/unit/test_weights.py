@@ -1,4 +1,4 @@
-"""The file of weights, and weights on their way."""
+"""The file of weights."""
 
 from pathlib import Path
 
@@ -8,10 +8,9 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from nodes import answers, tensorfile, weights
-from nodes.models.config import weight_shapes
 from nodes.slicing import cut, one_thread
 from nodes.tensorfile import TensorFileError
-from nodes.weights import Landing, Part, WeightsError
+from nodes.weights import WeightsError
 
 
 def test_file_is_made_once_and_read_by_the_library_too(tmp_path: Path) -> None:
@@ -58,6 +57,10 @@ def test_files_that_are_not_what_they_should_be(tmp_path: Path) -> None:
     save_file({"x": np.zeros(3, np.float16)}, path)
     with pytest.raises(TensorFileError, match="malformed"):
         tensorfile.read(path)
+    made = weights.make("vit_tiny", 0)
+    tensorfile.write(path, {**{name: t.numpy() for name, t in made.items()}, "classifier.bias": np.zeros(10, np.int64)})
+    with pytest.raises(WeightsError, match=r"'classifier.bias' is torch.int64, declared torch.float32"):
+        weights.load(path, "vit_tiny")
 
 
 def test_populate_brings_pages_in(tmp_path: Path) -> None:
@@ -74,43 +77,6 @@ def test_digest_is_of_all_bytes_in_name_order() -> None:
     assert weights.digest(dict(reversed(made.items()))) == known
     changed = {**made, "classifier.bias": torch.full((10,), 1e-45)}  # one bit
     assert weights.digest(changed) != known
-
-
-def test_weights_land_in_chunks_of_any_order() -> None:
-    made = cut("vit_tiny", weights.make("vit_tiny", 0), 1, 2).weights
-    landing = Landing({name: tuple(tensor.shape) for name, tensor in made.items()})
-    for part in reversed(list(weights.parts(made))):
-        landing.declare(part.name, part.dtype, part.shape)
-        for at in reversed(range(0, len(part.data), 1000)):
-            landing.write(part.name, at, part.data[at : at + 1000])
-    landed = landing.weights(weights.digest(made))
-    assert all(torch.equal(landed[name], made[name]) for name in made)
-    assert all(tensor.data_ptr() % 64 == 0 for tensor in landed.values())
-
-
-def test_what_arrives_is_checked() -> None:
-    declared = {"a": (2, 3), "b": (1,)}
-    good = {"a": torch.ones(2, 3), "b": torch.ones(1)}
-    sent, known = list(weights.parts(good)), weights.digest(good)
-    assert all(torch.equal(t, good[n]) for n, t in weights.rebuild(sent, declared, known).items())
-    a, b = sent
-    wrong: list[tuple[list[Part], str]] = [
-        ([a], "not whole, the first is 'b'"),
-        ([a._replace(shape=(3, 2)), b], r"\(3, 2\) was sent, declared \(2, 3\)"),
-        ([a._replace(dtype="int64"), b], "of int64"),
-        ([a._replace(name="c"), b], "declared nowhere"),
-        ([a._replace(data=a.data[:-1]), b], "not whole, the first is 'a'"),
-        ([a._replace(data=memoryview(bytes(25))), b], "which has 24"),
-        ([a._replace(data=memoryview(bytes(24))), b], "have digest"),
-    ]
-    for arrived, why in wrong:
-        with pytest.raises(WeightsError, match=why):
-            weights.rebuild(arrived, declared, known)
-
-
-def test_a_slice_without_weights_lands_too() -> None:
-    assert weight_shapes("minilm_tiny", 4, 5) == {}
-    assert weights.rebuild([], {}, weights.digest({})) == {}
 
 
 def test_answers_are_those_of_the_unsplit_model_and_kept(tmp_path: Path) -> None:
