@@ -23,9 +23,12 @@ from nodes.host import Host, Parts
 from nodes.slices import Loader, Sized
 from nodes.threads import fail_loudly
 from nodes.zygote import serve
-from testbed.emulation.control import DATA_PORT, Agents, Network, Phones, Telemetry
+from testbed.emulation.agents import DATA_PORT, Agents
+from testbed.emulation.linkstate import LinkState
 from testbed.emulation.live import LiveFile
+from testbed.emulation.phones import Phones
 from testbed.emulation.problem import problem_of
+from testbed.emulation.telemetry import Telemetry
 from testbed.journal import Journal
 from testbed.kernel.cycles import stopwatch
 from testbed.plan import ModelPlan, Plan, from_json
@@ -77,9 +80,9 @@ def run_coordinator(plan: Plan, run_folder: Path, sockets: Path) -> None:
     fail_loudly(journal.record, clock)
     agents = Agents(plan, sockets)
     phones = Phones(plan, agents)
-    network = Network(plan, sockets, sockets / "sdn.sock")
-    telemetry = Telemetry(plan, agents, phones, network, journal.record)
-    _await_discovery(network)
+    links = LinkState(plan, sockets, sockets / "sdn.sock")
+    telemetry = Telemetry(plan, agents, phones, links, journal.record)
+    _await_discovery(links)
     policy = next(point for point in entry_points(group="testbed.policies") if point.name == plan.policy).load()
     problem = problem_of(plan)
     coordinator = Coordinator(
@@ -108,8 +111,8 @@ def run_coordinator(plan: Plan, run_folder: Path, sockets: Path) -> None:
     _say_done(run_folder, clock, phones)
 
 
-def _await_discovery(network: Network) -> None:
-    if not network.wait_discovered():
+def _await_discovery(links: LinkState) -> None:
+    if not links.wait_discovered():
         raise NotDiscovered("the SDN application did not find every host and switch link in time: see sdn.log")
 
 

@@ -21,7 +21,8 @@ START_NS = 1_767_225_600 * 10**9  # the guest's calendar starts 2026-01-01, what
 PROJECT = Path(__file__).resolve().parents[2]
 POLL_S = 0.1
 TAIL_LINES = 15
-PANIC_LINES = 60
+PANIC_LINES = 100
+PANIC = "Kernel panic - not syncing: "
 CONSOLE = "console.log"
 
 # One thread per computation (spinning threads never let virtual time pass), memory kept by the allocator (a page
@@ -129,14 +130,22 @@ def _await_end(
     while process.poll() is None:
         if monotonic() - started > wall_limit_s:
             raise GuestFailed(f"the guest did not end within {wall_limit_s:.0f} s and was stopped", tail(console))
-        if "Kernel panic" in tail(console, PANIC_LINES):  # a panicked guest does not always end by itself
-            raise GuestFailed("the guest's kernel panicked", tail(console))
+        _raise_on_panic(console)  # a panicked guest does not always end by itself
         each_poll()
         sleep(POLL_S)
     each_poll()
+    _raise_on_panic(console)
     if process.returncode:
         what = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
         raise GuestFailed(f"the guest ended with {what}", tail(console))
+
+
+def _raise_on_panic(console: Path) -> None:
+    """The kernel's own reason, and what came before it; the stack that follows stays in the file."""
+    before, panic, after = tail(console, PANIC_LINES).partition(PANIC)
+    if panic and "\n" in after:
+        last = "\n".join(before.splitlines()[-TAIL_LINES:])
+        raise GuestFailed(f"the guest's kernel panicked: {after.splitlines()[0]}", last)
 
 
 def tail(console: Path, lines: int = TAIL_LINES) -> str:

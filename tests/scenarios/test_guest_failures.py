@@ -50,7 +50,7 @@ def assert_told(failure: RunFailed, folder: Path, why: str, how: str) -> None:
 
 def test_a_guest_that_panics(fails):
     failure, folder = fails("panic")
-    assert_told(failure, folder, "the guest's kernel panicked", "panic")
+    assert_told(failure, folder, "the guest's kernel panicked: Attempted to kill init!", "panic")
 
 
 def test_a_guest_that_hangs(fails):
@@ -69,7 +69,7 @@ def test_a_guest_that_is_killed(fails, monkeypatch):
 
 def test_a_guest_that_needs_more_memory_than_it_may(fails):
     failure, folder = fails("overeat", memory="512M", wall_limit_s=BOOT_LIMIT_S)
-    assert_told(failure, folder, "panicked", "overeat")
+    assert_told(failure, folder, "the guest's kernel panicked: System is deadlocked on memory", "overeat")
 
 
 def test_a_director_that_fails(fails):

@@ -42,8 +42,8 @@ def test_every_cut_is_exact(family: str) -> None:
             assert torch.equal(cut(family, made, b)(between), whole), (a, b)
 
 
-def test_cuts_of_the_full_model_are_exact() -> None:
-    made = weights.make("vit_b16", 0)
+def test_cuts_of_the_full_model_are_exact(full_weights: dict[str, torch.Tensor]) -> None:
+    made = full_weights
     x = torch.from_numpy(inputs.make("vit_b16", 0, 0))
     whole = cut("vit_b16", made)(x)
     assert whole.shape == (1, 1000)

@@ -11,14 +11,9 @@ from nodes.clock import MonotonicClock, Timer
 from nodes.codec import Tensor
 from nodes.proto.data_pb2 import Header, WeightsHeader, WeightsRequest
 from nodes.transport import DataServer, Edge, PortTaken, Refused
+from tests.unit.hosts import free_port
 
 TENSOR = Tensor("uint8", (700_000,), bytes(range(250)) * 2800)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Inbox:

@@ -1,0 +1,84 @@
+"""The coordinator's port to the agents: one gRPC channel a node, over Unix sockets outside the emulated network."""
+
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from controller.model import Slice
+from controller.ports import Prepared, PrepareFailed, ReleaseFailed
+from nodes.proto import agent_pb2, agent_pb2_grpc
+from testbed.plan import Plan
+
+DATA_PORT = 5000
+STATUS_DEADLINE_S = 5.0
+PREPARE_DEADLINE_S = 120.0
+
+
+class Agents:
+    """The agents by node name: status, prepare and release."""
+
+    def __init__(self, plan: Plan, sockets: Path) -> None:
+        self.plan = plan
+        self.addresses = {host.name: f"{host.ip}:{DATA_PORT}" for host in plan.hosts}
+        self.channels = {host.name: grpc.insecure_channel(f"unix:{sockets / host.name}.sock") for host in plan.hosts}
+        self.stubs = {name: agent_pb2_grpc.AgentStub(channel) for name, channel in self.channels.items()}
+
+    def statuses(self) -> dict[str, agent_pb2.NodeStatus | None]:
+        """All at once; None for an agent that does not answer."""
+        calls = {
+            name: stub.Status.future(agent_pb2.Empty(), timeout=STATUS_DEADLINE_S) for name, stub in self.stubs.items()
+        }
+        return {name: _result(call) for name, call in calls.items()}
+
+    def prepare(self, piece: Slice, source: str | None) -> Prepared:
+        request = agent_pb2.PrepareRequest(
+            slice=_reference(piece),
+            source_address=self.addresses[source] if source else "",
+            deadline_s=PREPARE_DEADLINE_S,
+        )
+        try:
+            reply = self.stubs[piece.node].Prepare(request, timeout=PREPARE_DEADLINE_S + STATUS_DEADLINE_S)
+        except grpc.RpcError as error:
+            raise PrepareFailed(f"{piece.node}: {error.code().name}: {error.details()}") from error
+        if not reply.ok:
+            raise PrepareFailed(reply.why)
+        return Prepared(bytes_moved=reply.bytes_moved, digest=reply.digest)
+
+    def release(self, piece: Slice) -> None:
+        try:
+            self.stubs[piece.node].Release(_reference(piece), timeout=STATUS_DEADLINE_S)
+        except grpc.RpcError as error:
+            raise ReleaseFailed(f"{piece.node}: {error.code().name}: {error.details()}") from error
+
+    def connect(self, pairs: set[tuple[str, str]]) -> None:
+        """Open the ways between nodes before requests take them; a node that is gone is left alone."""
+        calls = [
+            self.stubs[a].Connect.future(agent_pb2.ConnectRequest(address=self.addresses[b]), timeout=STATUS_DEADLINE_S)
+            for a, b in sorted(pairs)
+            if a != b
+        ]
+        for call in calls:
+            _result(call)
+
+    def start(self, t0_us: int) -> None:
+        """Tell every agent the experiment's time zero."""
+        for stub in self.stubs.values():
+            stub.Start(agent_pb2.StartRequest(t0_us=t0_us), timeout=STATUS_DEADLINE_S)
+
+    def stop(self) -> None:
+        """End every agent; each writes what it still holds first."""
+        calls = [stub.Stop.future(agent_pb2.Empty(), timeout=STATUS_DEADLINE_S) for stub in self.stubs.values()]
+        for call in calls:
+            call.result()
+
+
+def _reference(piece: Slice) -> agent_pb2.SliceRef:
+    return agent_pb2.SliceRef(model=piece.model, first=piece.first, last=piece.last)
+
+
+def _result(call: Any) -> Any:
+    try:
+        return call.result()
+    except grpc.RpcError:
+        return None

@@ -1,0 +1,143 @@
+"""Hosts of a test over loopback, with a model that adds: by name, with their control stubs and the journal.
+
+world.phone(); world.add("mec"); world.prepare("mec", 0, 6); world.route(world.hop("mec", 0, 6)); world.start()
+"""
+
+import socket
+import struct
+import threading
+
+import grpc
+
+from nodes.agent import HostSpec
+from nodes.client import Samples, StreamSpec
+from nodes.clock import MonotonicClock
+from nodes.codec import Tensor
+from nodes.host import Host, Parts
+from nodes.proto.agent_pb2 import PrepareRequest, Route, SliceRef, StartRequest, SwitchRequest
+from nodes.proto.agent_pb2_grpc import AgentStub, PhoneStub
+from nodes.proto.data_pb2 import Hop
+from nodes.slices import BadTensor, BlockCost, Loaded
+
+FLOATS = 40_000
+BLOCKS = 6
+COSTS = {"fake": (BlockCost(1_000_000, 4 * FLOATS, 1_000, "float32", (FLOATS,)),) * BLOCKS}
+INPUTS = tuple(Tensor("float32", (FLOATS,), struct.pack("<f", i) * FLOATS) for i in range(3))
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Adding:
+    """Block b adds its weight, b + 1, to the first value; a received weight is believed as it came."""
+
+    def weights(self, model, block):
+        yield "w", Tensor("float32", (FLOATS,), struct.pack("<f", block + 1) * FLOATS)
+
+    def load(self, model, first, last, received):
+        blocks = received or {block: dict(self.weights(model, block)) for block in range(first, last)}
+        added = sum(struct.unpack_from("<f", blocks[block]["w"].data)[0] for block in range(first, last))
+
+        def run(tensor):
+            if tensor.shape != (FLOATS,):
+                raise BadTensor(f"shape {tensor.shape}")
+            (value,) = struct.unpack_from("<f", tensor.data)
+            return Tensor("float32", tensor.shape, struct.pack("<f", value + added) + bytes(tensor.data[4:]))
+
+        return Loaded(run, f"{first}-{last}:{added}")
+
+
+def answers():
+    run = Adding().load("fake", 0, BLOCKS, None).run
+    return {i: run(tensor) for i, tensor in enumerate(INPUTS)}
+
+
+class World:
+    """Hosts of one test by name, their control stubs, and the journal."""
+
+    def __init__(self, folder, stack):
+        self.folder, self.stack = folder, stack
+        self.hosts, self.agents, self.records = {}, {}, []
+        self.changed = threading.Condition()
+
+    def record(self, kind, t_us, **fields):
+        with self.changed:
+            self.records.append({"kind": kind, "t_us": t_us, **fields})
+            self.changed.notify_all()
+
+    def add(self, name, *, flops_per_s=10**9, memory_bytes=10**9, loader=None, **parts):
+        spec = HostSpec(name, f"127.0.0.1:{free_port()}", flops_per_s, memory_bytes)
+        host = self.stack.enter_context(Host(spec, Parts(self.folder, loader or Adding(), COSTS, **parts), self.record))
+        channel = self.stack.enter_context(grpc.insecure_channel(f"unix:{self.folder / name}.sock"))
+        self.hosts[name], self.agents[name] = host, AgentStub(channel)
+        self.channel = channel
+        return host
+
+    def phone(self, name="ue1", requests=3, *, deadline_us=3_000_000, checked=True, period_us=20_000, **more):
+        stream = StreamSpec("cam", "fake", tuple(period_us * k for k in range(requests)), deadline_us)
+        samples = {"fake": Samples(INPUTS, answers() if checked else {})}
+        host = self.add(name, streams=(stream,), samples=samples, **more)
+        self.phone_stub = PhoneStub(self.channel)
+        return host
+
+    def prepare(self, name, first, last, source="", deadline_s=5):
+        piece = SliceRef(model="fake", first=first, last=last)
+        address = self.hosts[source].agent.spec.address if source else ""
+        return self.agents[name].Prepare(
+            PrepareRequest(slice=piece, source_address=address, deadline_s=deadline_s), timeout=8
+        )
+
+    def hop(self, name, first, last):
+        return Hop(node=name, address=self.hosts[name].agent.spec.address, first=first, last=last)
+
+    def route(self, *hops, epoch=1):
+        self.phone_stub.Switch(SwitchRequest(epoch=epoch, routes=[Route(stream="cam", hops=hops)]), timeout=5)
+
+    def start(self, phone="ue1"):
+        t0_us = MonotonicClock().now_us() + 100_000  # ahead: no phone sends before every host knows the time
+        for agent in self.agents.values():
+            agent.Start(StartRequest(t0_us=t0_us), timeout=5)
+
+    def sent(self, count, phone="ue1"):
+        """Waits until the phone has sent so many."""
+        client = self.hosts[phone].client
+        with client._condition:
+            for _ in range(500):
+                if client._sent >= count:
+                    return
+                client._condition.wait(0.01)
+        raise AssertionError(f"{phone} has sent {client._sent} of {count}")
+
+    def requests(self, count, phone="ue1"):
+        """Waits until all have ended, ends the phone and returns their records by id."""
+        client = self.hosts[phone].client
+        with client._condition:
+            ended = lambda: client._sent == client._total and not any(client._in_flight.values())  # noqa: E731
+            for _ in range(200):
+                if ended():
+                    break
+                client._condition.wait(0.05)
+        client.close()
+        records = {r["id"]: r for r in self.records if r["kind"] == "request"}
+        assert len([r for r in self.records if r["kind"] == "request"]) == len(records) == count
+        return [records[id] for id in sorted(records)]
+
+
+def three_hops(world, **phone):
+    world.phone(**phone)
+    for name in ("bs1", "mec", "cloud"):
+        world.add(name)
+    for i, name in enumerate(("bs1", "mec", "cloud")):
+        assert world.prepare(name, 2 * i, 2 * i + 2).ok
+    world.route(world.hop("bs1", 0, 2), world.hop("mec", 2, 4), world.hop("cloud", 4, 6))
+
+
+def one_hop(world, *, prepare=True, host=None, **phone):
+    world.phone(**phone)
+    world.add("mec", **(host or {}))
+    if prepare:
+        assert world.prepare("mec", 0, 6).ok
+    world.route(world.hop("mec", 0, 6))
