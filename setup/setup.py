@@ -29,11 +29,15 @@ def say(text: str) -> None:
 
 
 def do(what: str, command: list[str], env: dict[str, str] | None = None) -> None:
-    say(what)
+    """Runs it; what it prints is shown only when it fails."""
+    say(f"{what} ...")
     started = time.monotonic()
-    code = subprocess.run(command, env={**os.environ, **(env or {})}, check=False).returncode
-    if code:
-        raise SetupFailed(f"{what}: `{' '.join(command)}` ended with exit code {code}")
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})}, check=False
+    )
+    if done.returncode:
+        told = done.stdout.decode(errors="replace").rstrip()
+        raise SetupFailed(f"{what}: `{' '.join(command)}` ended with exit code {done.returncode}:\n{told}")
     say(f"{what}: done in {time.monotonic() - started:.0f} s")
 
 
@@ -96,8 +100,8 @@ def pip_install_locked() -> None:
 
 
 def pip(what: str, *arguments: str) -> None:
-    quiet = [] if sys.stdout.isatty() else ["--progress-bar", "off"]
-    do(what, [str(VENV / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", *quiet, *arguments])
+    quiet = ["--quiet", "--disable-pip-version-check", "--no-input", "--root-user-action", "ignore"]
+    do(what, [str(VENV / "bin" / "python"), "-m", "pip", "install", *quiet, *arguments])
 
 
 def set_up_kernel() -> None:

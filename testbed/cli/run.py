@@ -1,5 +1,6 @@
 """`testbed run`, `compare`, `validate`: experiments."""
 
+import re
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -40,6 +41,8 @@ ClockOption = Annotated[
     typer.Option(help="virtual: time passes only while everything sleeps (guest kernel only)."),
 ]
 KernelOption = Annotated[Kernel, typer.Option(help="guest: the testbed's own, rootless. host: the machine's, as root.")]
+Memory = Annotated[str, typer.Option(metavar="SIZE", help="What a guest may use at most, like 4G.")]
+TimeLimit = Annotated[str, typer.Option(metavar="DURATION", help="A run that takes longer in real time is ended.")]
 Policy = Annotated[Optional[str], typer.Option(metavar="NAME", help="Another policy than the experiment's.")]  # noqa: UP045
 
 
@@ -53,6 +56,8 @@ def run(
     sets: Sets = None,
     trace_dir: TraceDirs = None,
     out: Out = None,
+    memory: Memory = "6G",
+    time_limit: TimeLimit = "30min",
     as_json: AsJson = False,
 ) -> None:
     """Run an experiment and print its result."""
@@ -72,6 +77,7 @@ def run(
             sets=sets,
             trace_dirs=trace_dir,
             out=out,
+            limits=_limits(memory, time_limit, as_json),
         )
         with answering(as_json, failed=(RunFailed,)), shown(sys.stderr) as progress:
             done = run_experiment(experiment, options, progress)
@@ -92,6 +98,8 @@ def compare(
     sets: Sets = None,
     trace_dir: TraceDirs = None,
     out: Out = None,
+    memory: Memory = "6G",
+    time_limit: TimeLimit = "30min",
     as_json: AsJson = False,
 ) -> None:
     """Run the same experiment with the same seed once per policy, side by side, and print one table."""
@@ -109,7 +117,13 @@ def compare(
         from testbed.run import compare as compare_policies
 
         options = _options(
-            clock=_clock(checked, clock, kernel), kernel=kernel, seed=seed, sets=sets, trace_dirs=trace_dir, out=out
+            clock=_clock(checked, clock, kernel),
+            kernel=kernel,
+            seed=seed,
+            sets=sets,
+            trace_dirs=trace_dir,
+            out=out,
+            limits=_limits(memory, time_limit, as_json),
         )
         with answering(as_json, failed=(RunFailed,)), shown(sys.stderr) as progress:
             runs = compare_policies(experiment, names, options, progress)
@@ -181,6 +195,7 @@ def _options(
     sets: list[str] | None,
     trace_dirs: list[Path] | None,
     out: Path | None,
+    limits: tuple[str, float],
     policy: str | None = None,
 ) -> "RunOptions":
     from testbed.run import RunOptions
@@ -193,7 +208,21 @@ def _options(
         sets=tuple(sets or ()),
         trace_dirs=tuple(trace_dirs or ()),
         out=out,
+        memory=limits[0],
+        wall_limit_s=limits[1],
     )
+
+
+def _limits(memory: str, time_limit: str, as_json: bool) -> tuple[str, float]:
+    """(memory as a kernel reads it, seconds); a value that cannot be read is wrong input."""
+    from testbed.quantity import QuantityError, duration_us
+
+    if not re.fullmatch(r"[1-9][0-9]*[MG]", memory):
+        raise stop(WRONG_INPUT, f"--memory {memory}: write whole megabytes or gigabytes, like 512M or 4G", as_json)
+    try:
+        return memory, duration_us(time_limit) / 1e6
+    except QuantityError as error:
+        raise stop(WRONG_INPUT, f"--time-limit {time_limit}: {error}", as_json) from error
 
 
 def _print_table(summaries: dict[str, dict[str, Any]]) -> None:

@@ -75,6 +75,7 @@ def command(kernel: Path, run_folder: Path, director: str, options: GuestOptions
         "quiet",
         "norandmaps",
         "panic=-1",
+        f"uml_dir={run_folder}/guest/",  # its pid file, by default in ~/.uml and left there by a kill
         f"init={sys.executable}",
     ]
     if options.clock == "virtual":

@@ -54,8 +54,8 @@ def test_a_guest_that_panics(fails):
 
 
 def test_a_guest_that_hangs(fails):
-    failure, folder = fails("hang", wall_limit_s=8)
-    assert_told(failure, folder, "did not end within 8 s and was stopped", "hang")
+    failure, folder = fails("hang", wall_limit_s=5)
+    assert_told(failure, folder, "did not end within 5 s and was stopped", "hang")
 
 
 def test_a_guest_that_is_killed(fails, monkeypatch):
@@ -68,7 +68,7 @@ def test_a_guest_that_is_killed(fails, monkeypatch):
 
 
 def test_a_guest_that_needs_more_memory_than_it_may(fails):
-    failure, folder = fails("overeat", memory="512M", wall_limit_s=BOOT_LIMIT_S)
+    failure, folder = fails("overeat", memory="256M", wall_limit_s=BOOT_LIMIT_S)
     assert_told(failure, folder, "the guest's kernel panicked: System is deadlocked on memory", "overeat")
 
 

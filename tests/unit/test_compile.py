@@ -6,11 +6,14 @@ from testbed.compile import ModelFiles, compile_plan, seed_for
 from testbed.experiment import load_experiment
 from testbed.plan import from_json, to_json
 
-TOPOLOGIES = Path(__file__).resolve().parents[2] / "topologies"
+EXPERIMENTS = {
+    "small": Path(__file__).with_name("small.yaml"),
+    "urban-mec": Path(__file__).resolve().parents[2] / "topologies" / "urban-mec.yaml",
+}
 
 
 def compiled(name, clock=None, **options):
-    experiment = load_experiment(TOPOLOGIES / f"{name}.yaml", **options)
+    experiment = load_experiment(EXPERIMENTS[name], **options)
     return compile_plan(experiment, {model: ModelFiles("w", "a", 8) for model in experiment.models}, clock)
 
 
@@ -27,7 +30,7 @@ def test_addresses_are_distinct_and_in_order():
 
 
 def test_profiles_fill_what_a_node_leaves_out():
-    plan = compiled("minimal", sets=["nodes.edge1.flops=2TFLOPS", "nodes.ue1.zone=home"])
+    plan = compiled("small", sets=["nodes.edge1.flops=2TFLOPS", "nodes.ue1.zone=home"])
     hosts = {host.name: host for host in plan.hosts}
     assert hosts["edge1"].flops_per_s == 2 * 10**12
     assert hosts["edge1"].memory_bytes == 6 * 2**30
@@ -54,7 +57,7 @@ def test_streams_are_named_by_flow_and_phone():
 
 
 def test_events_keep_their_text_and_their_time():
-    plan = compiled("minimal")
+    plan = compiled("small")
     (change,) = plan.changes
     assert (change.t_us, change.target, change.direction, change.text) == (
         10**7,
@@ -67,7 +70,7 @@ def test_events_keep_their_text_and_their_time():
 
 
 def test_a_first_load_is_a_change_at_the_start_without_text():
-    plan = compiled("minimal", sets=["nodes.edge1.load=20%"])
+    plan = compiled("small", sets=["nodes.edge1.load=20%"])
     assert (plan.changes[0].t_us, plan.changes[0].what, plan.changes[0].value) == (0, "load", 200_000)
     assert plan.changes[0].text == ""
 
@@ -82,4 +85,4 @@ def test_options_zones_and_clock_go_through():
 
 def test_a_model_without_files_is_an_error():
     with pytest.raises(KeyError):
-        compile_plan(load_experiment(TOPOLOGIES / "minimal.yaml"), {})
+        compile_plan(load_experiment(EXPERIMENTS["small"]), {})

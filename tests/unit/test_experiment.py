@@ -8,7 +8,7 @@ from testbed.experiment import ExperimentError, load_experiment
 from testbed.experiment.reader import read
 
 ROOT = Path(__file__).resolve().parents[2]
-MINIMAL = ROOT / "topologies" / "minimal.yaml"
+SMALL = Path(__file__).with_name("small.yaml")
 URBAN = ROOT / "topologies" / "urban-mec.yaml"
 RECORDINGS = ROOT.parent / "shared" / "traces"
 
@@ -69,7 +69,7 @@ def test_the_experiments_of_the_project_load():
 
 def test_a_link_merges_the_nearest_word():
     link = load_experiment(
-        MINIMAL, sets=["links.site.up.delay=2ms", "links.site.both.loss=1%", "links.site.down.queue=9packets"]
+        SMALL, sets=["links.site.up.delay=2ms", "links.site.both.loss=1%", "links.site.down.queue=9packets"]
     ).links["site"]
     up, down = link.way("up"), link.way("down")
     assert (up.delay_us, down.delay_us) == (2000, 100)
@@ -81,7 +81,7 @@ def test_a_link_merges_the_nearest_word():
 
 def test_overrides_set_scalars_and_add_keys():
     experiment = load_experiment(
-        MINIMAL,
+        SMALL,
         sets=["duration=30s", "events.0.at=3s", "nodes.edge1.load=20%", "workload.cam.phones=[ue1]", "numerics=off"],
         seed=9,
         policy="static",
@@ -108,7 +108,7 @@ def test_overrides_set_scalars_and_add_keys():
     ],
 )
 def test_a_bad_option_is_named(assignment, says):
-    assert says in refused(MINIMAL, sets=[assignment])
+    assert says in refused(SMALL, sets=[assignment])
 
 
 def test_a_trace_of_the_command_line_may_lie_anywhere(tmp_path, monkeypatch):
@@ -116,7 +116,7 @@ def test_a_trace_of_the_command_line_may_lie_anywhere(tmp_path, monkeypatch):
     (tmp_path / "mine.txt").write_text("0 5\n1 6\n")
     monkeypatch.chdir(tmp_path / "deep")
     for name in ("../mine.txt", str(tmp_path / "mine.txt")):
-        experiment = load_experiment(MINIMAL, sets=[f"links.radio.up.trace={name}"])
+        experiment = load_experiment(SMALL, sets=[f"links.radio.up.trace={name}"])
         assert experiment.trace("radio", "up").columns["rate_bps"] == (5_000_000, 6_000_000)
         assert experiment.trace("radio", "down") is None
         assert "lasts 2s, then begins anew" in experiment.notes[0]
@@ -126,7 +126,7 @@ def test_a_trace_folder_can_be_given(tmp_path):
     (tmp_path / "mine.csv").write_text("t_ms,up_kbps,down_kbps\n0,5,6\n")
     experiment_file = tmp_path / "elsewhere" / "e.yaml"
     experiment_file.parent.mkdir()
-    text = MINIMAL.read_text().replace("    to: bs1\n", "    to: bs1\n    trace: mine\n")
+    text = SMALL.read_text().replace("    to: bs1\n", "    to: bs1\n    trace: mine\n")
     experiment_file.write_text(text)
     assert "there is no trace 'mine'" in refused(experiment_file)
     experiment = load_experiment(experiment_file, trace_dirs=[tmp_path])
@@ -150,9 +150,9 @@ def test_real_recordings_replace_a_trace(name):
 
 
 def test_all_faults_are_told_together():
-    text = refused(MINIMAL, sets=["duration=10", "sla.window=5", "models.tiny.inputs=0"])
+    text = refused(SMALL, sets=["duration=10", "sla.window=5", "models.tiny.inputs=0"])
     assert len(text.splitlines()) == 3
-    text = refused(MINIMAL, families=["minilm"], policies=["static"])
+    text = refused(SMALL, families=["minilm"], policies=["static"])
     assert "no model family 'vit_tiny'" in text
     assert "no policy 'joint'" in text
 
@@ -160,12 +160,12 @@ def test_all_faults_are_told_together():
 def test_a_huge_trace_is_refused_quickly(tmp_path):
     with (tmp_path / "huge.up").open("wb") as file:
         file.truncate(10**9)
-    assert "more than 16 MiB" in refused(MINIMAL, sets=[f"links.radio.up.trace={tmp_path / 'huge.up'}"])
+    assert "more than 16 MiB" in refused(SMALL, sets=[f"links.radio.up.trace={tmp_path / 'huge.up'}"])
 
 
 def test_a_flood_of_steps_is_refused(tmp_path):
     (tmp_path / "fast.csv").write_text("t_ms,up_kbps\n0,5\n0.001,6\n")
-    assert "steps of all traces" in refused(MINIMAL, sets=[f"links.radio.up.trace={tmp_path / 'fast.csv'}"])
+    assert "steps of all traces" in refused(SMALL, sets=[f"links.radio.up.trace={tmp_path / 'fast.csv'}"])
 
 
 def test_no_terminal_escape_gets_through(tmp_path):
