@@ -65,11 +65,12 @@ class Coordinator:
         on_live: Callable[[dict[str, Any]], None] | None = None,
         rule: Rule | None = None,
         drain_limit_us: int = DRAIN_LIMIT_US,
+        phase_us: int = 0,
     ) -> None:
         self._problem, self._policy = problem, policy
         self._telemetry, self._agents, self._phones = telemetry, agents, phones
         self._clock, self._ledger, self._record = clock, ledger, record
-        self._stopwatch, self._period_us = stopwatch, period_us
+        self._stopwatch, self._period_us, self._phase_us = stopwatch, period_us, phase_us
         self._on_live, self._drain_limit_us = on_live, drain_limit_us
         self._detector = Detector(problem, rule)
         self._current = Placement(0, {})
@@ -102,9 +103,9 @@ class Coordinator:
         self._live()
 
     def run(self, until_us: int) -> None:
-        """Steps at each multiple of the period, and returns at `until_us`."""
+        """Steps once a period, `phase_us` behind its multiples, and returns at `until_us`."""
         while (now := self._clock.now_us()) < until_us:
-            tick = (now // self._period_us + 1) * self._period_us
+            tick = ((now - self._phase_us) // self._period_us + 1) * self._period_us + self._phase_us
             self._clock.sleep_until(min(tick, until_us))
             if tick < until_us:
                 self.step()

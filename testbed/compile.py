@@ -8,12 +8,13 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from testbed.devices import PROFILES
-from testbed.experiment.schema import Event, Experiment, Node, Way
+from testbed.experiment.schema import Event, Experiment, Impaired, Node, Way
+from testbed.impairment import fields, loss_ppm, show
 from testbed.plan import Change, HostPlan, LinkPlan, ModelPlan, Plan, SlaPlan, StreamPlan, SwitchPlan
-from testbed.quantity import PPM, show_duration, show_rate
+from testbed.quantity import PPM
 from testbed.schedule import Lane, LinkEvent, schedule
 from testbed.trace.series import Direction
 from testbed.workload import arrivals_us
@@ -128,11 +129,12 @@ def _lanes(experiment: Experiment) -> Iterator[Lane]:
                 rate_bps=way.rate_bps,
                 delay_us=way.delay_us,
                 jitter_us=way.jitter_us or 0,
-                loss_ppm=way.loss_ppm or 0,
+                loss_ppm=0 if way.loss is None else loss_ppm(way.loss),
                 queue=way.queue,
                 series=experiment.trace(name, direction),
                 end=experiment.end_of(name, direction),
                 scale_ppm=way.trace_scale_ppm or PPM,
+                more=_more(way),
             )
 
 
@@ -148,23 +150,29 @@ def _link_events(experiment: Experiment) -> Iterator[LinkEvent]:
                 event.scale_ppm,
                 event.delay_us,
                 event.jitter_us,
-                event.loss_ppm,
+                None if event.loss is None else loss_ppm(event.loss),
                 event.queue,
+                _more(event),
             )
+
+
+def _more(said: Impaired) -> dict[str, Any]:
+    """The fields of a `Shape` beside those that a trace can have and the queue."""
+    given = {
+        name: part
+        for word, value in said.said().items()
+        if word != "queue"
+        for name, part in fields(word, value).items()
+    }
+    return {name: part for name, part in given.items() if name not in ("rate_bps", "delay_us", "jitter_us", "loss_ppm")}
 
 
 def _text(event: Event) -> str:
     """ "backhaul up: rate 5Mbit, delay 40ms"."""
-    said = [
-        ("rate", event.rate_bps and show_rate(event.rate_bps)),
-        ("scale", event.scale_ppm and f"{event.scale_ppm / 10_000:g}%"),
-        ("delay", None if event.delay_us is None else show_duration(event.delay_us)),
-        ("jitter", None if event.jitter_us is None else show_duration(event.jitter_us)),
-        ("loss", None if event.loss_ppm is None else f"{event.loss_ppm / 10_000:g}%"),
-        ("queue", event.queue and f"{event.queue.amount}{event.queue.unit}"),
-    ]
+    scale = {"scale": f"{event.scale_ppm / 10_000:g}%"} if event.scale_ppm else {}
+    said = {**scale, **{word: show(word, value) for word, value in event.said().items()}}
     where = f"{event.link} {event.direction}" if event.direction else f"{event.link}"
-    return f"{where}: " + ", ".join(f"{key} {value}" for key, value in said if value)
+    return f"{where}: " + ", ".join(f"{word} {text}" for word, text in said.items())
 
 
 def _first_loads(experiment: Experiment) -> Iterator[Change]:

@@ -8,6 +8,39 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+Distribution = Literal["uniform", "normal", "pareto", "paretonormal"]
+
+
+@dataclass(frozen=True, slots=True)
+class GilbertElliott:
+    """Losses in bursts: a good and a bad state; a packet is judged by the state that it finds."""
+
+    p_ppm: int  # good to bad, at each packet
+    r_ppm: int  # bad to good: a bad time lasts 1/r packets in the mean
+    bad_ppm: int = 1_000_000  # loss in the bad state, the literature's 1-h
+    good_ppm: int = 0  # loss in the good state, 1-k
+
+
+@dataclass(frozen=True, slots=True)
+class Markov:
+    """Four states: 1 received, 2 received inside a burst, 3 lost in a burst, 4 lost alone (after which comes 1)."""
+
+    p13_ppm: int
+    p31_ppm: int
+    p32_ppm: int
+    p23_ppm: int
+    p14_ppm: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Packets leave in slots only: `min_us` to `max_us` apart, each for so many packets and bytes; 0 is no limit."""
+
+    min_us: int
+    max_us: int
+    packets: int = 0
+    bytes: int = 0
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -15,9 +48,20 @@ class Shape:
 
     rate_bps: int
     delay_us: int
-    jitter_us: int = 0
-    loss_ppm: int = 0
-    queue_packets: int = 1000
+    jitter_us: int = 0  # of a uniform distribution half its width, of the others the standard deviation
+    loss_ppm: int = 0  # with a loss model its mean
+    queue_packets: int = 1000  # on their way and waiting
+    distribution: Distribution = "uniform"
+    jitter_reorders: bool = False
+    loss_model: GilbertElliott | Markov | None = None
+    duplicate_ppm: int = 0
+    corrupt_ppm: int = 0
+    reorder_ppm: int = 0  # overtake all that is on its way
+    reorder_gap: int = 0  # at least so many packets from one to the next; 0 with a share of 0
+    slot: Slot | None = None
+    overhead_bytes: int = 0  # of each packet, beside its Ethernet frame; may be negative
+    cell_bytes: int = 0  # payload of a cell; 0: no cells
+    cell_overhead_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,22 +162,31 @@ def to_json(plan: Plan) -> str:
 def from_json(text: str) -> Plan:
     """The inverse of `to_json`; trusts its input, which the testbed itself has written."""
     raw = json.loads(text)
-
-    def shape(value: dict[str, Any] | None) -> Shape | None:
-        return None if value is None else Shape(**value)
-
     return Plan(
         **{
             **raw,
             "hosts": tuple(HostPlan(**h) for h in raw["hosts"]),
             "switches": tuple(SwitchPlan(**s) for s in raw["switches"]),
             "links": tuple(
-                LinkPlan(**{**link, "up": Shape(**link["up"]), "down": Shape(**link["down"])}) for link in raw["links"]
+                LinkPlan(**{**link, "up": _shape(link["up"]), "down": _shape(link["down"])}) for link in raw["links"]
             ),
             "models": tuple(ModelPlan(**m) for m in raw["models"]),
             "streams": tuple(StreamPlan(**{**s, "arrivals_us": tuple(s["arrivals_us"])}) for s in raw["streams"]),
-            "changes": tuple(Change(**{**c, "shape": shape(c["shape"])}) for c in raw["changes"]),
+            "changes": tuple(
+                Change(**{**c, "shape": None if c["shape"] is None else _shape(c["shape"])}) for c in raw["changes"]
+            ),
             "sla": SlaPlan(**raw["sla"]),
             "zones": {k: tuple(v) for k, v in raw["zones"].items()},
+        }
+    )
+
+
+def _shape(raw: dict[str, Any]) -> Shape:
+    model, slot = raw.get("loss_model"), raw.get("slot")
+    return Shape(
+        **{
+            **raw,
+            "loss_model": model and (Markov(**model) if "p13_ppm" in model else GilbertElliott(**model)),
+            "slot": slot and Slot(**slot),
         }
     )

@@ -48,6 +48,8 @@ BANDWIDTH = Kind("a memory bandwidth", "60GB/s", {f"{unit}/s": size for unit, si
 SHARE = Kind("a share", "50%", {"%": Decimal(10_000)}, PPM)
 SCALE = Kind("a scale", "50%", {"%": Decimal(10_000)}, 1000 * PPM)
 FREQUENCY = Kind("a frequency", "1/s", {"/s": Decimal(1), "/min": Decimal(1) / 60, "/h": Decimal(1) / 3600}, 100_000)
+JITTER = Kind("a jitter", "2ms", DURATION.units, 2 * 10**6)  # netem holds it as nanoseconds in 31 bits
+FRAMING = Kind("a number of bytes of a packet", "24B", {"B": Decimal(1)}, 65_535)
 PACKETS = Kind("a number of packets", "50packets", {"packets": Decimal(1), "packet": Decimal(1)}, 10**6)
 
 _FORM = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s?([A-Za-z%/]*)", re.ASCII)
@@ -108,6 +110,20 @@ def duration_us(value: object) -> int:
 
 def positive_duration_us(value: object) -> int:
     return _positive(DURATION, value)
+
+
+def jitter_us(value: object) -> int:
+    """Microseconds, at most 2 s; zero is none."""
+    return round(_parse(JITTER, value))
+
+
+def framing_bytes(value: object) -> int:
+    """Bytes that belong to one packet; zero is none."""
+    return round(_parse(FRAMING, value))
+
+
+def packets(value: object) -> int:
+    return _positive(PACKETS, value)
 
 
 def rate_bps(value: object) -> int:

@@ -9,15 +9,16 @@ netem's limit counts packets on their way as well as those that wait, so a queue
 highest rate the direction ever has) plus the most that is ever on its way; it does not change with the trace.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from testbed.impairment import held_packets, queue_packets
 from testbed.plan import Change, Shape
-from testbed.quantity import PACKET_BITS, PPM, Queue
+from testbed.quantity import PPM, Queue
 from testbed.trace.series import Direction, EndPolicy, Series, steps
 
 RATE_FLOOR_BPS = 8_000
-LEAST_QUEUE_PACKETS = 1000  # the usual length of an interface queue; radio links buffer at least that much
 MAX_CHANGES = 500_000
 
 
@@ -35,6 +36,7 @@ class Lane:
     series: Series | None = None
     end: EndPolicy = "loop"
     scale_ppm: int = PPM  # of the trace's rate
+    more: Mapping[str, Any] = field(default_factory=dict)  # further fields of `Shape`
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class LinkEvent:
     jitter_us: int | None = None
     loss_ppm: int | None = None
     queue: Queue | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)  # further fields of `Shape`
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class _State:
     jitter_us: int | None = None
     loss_ppm: int | None = None
     queue: Queue | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +120,14 @@ def _walk(lane: Lane, events: Sequence[LinkEvent], duration_us: int) -> Iterator
 
 
 def _after(state: _State, event: LinkEvent) -> _State:
-    given = {
+    given: dict[str, Any] = {
         name: value
         for name in ("rate_bps", "scale_ppm", "delay_us", "jitter_us", "loss_ppm", "queue")
         if (value := getattr(event, name)) is not None
     }
     if event.rate_bps is not None:
         given.setdefault("scale_ppm", PPM)
-    return replace(state, **given)
+    return replace(state, more={**state.more, **event.more}, **given)
 
 
 def _of_trace(lane: Lane, state: _State, name: str) -> int | None:
@@ -150,28 +154,25 @@ def _first(*values: int | None) -> int:
 
 
 def _shapes(lane: Lane, walked: Sequence[_Step]) -> Iterator[tuple[int, Shape, str]]:
-    bare = [
-        Shape(
-            rate_bps=max(RATE_FLOOR_BPS, _rate(lane, state)),
-            delay_us=_first(state.delay_us, _of_trace(lane, state, "delay_us"), lane.delay_us),
-            jitter_us=_first(state.jitter_us, _of_trace(lane, state, "jitter_us"), lane.jitter_us),
-            loss_ppm=_first(state.loss_ppm, _of_trace(lane, state, "loss_ppm"), lane.loss_ppm),
-        )
-        for state in (step.state for step in walked)
-    ]
+    bare = [_bare(lane, step.state) for step in walked]
     top_bps = max(shape.rate_bps for shape in bare)
-    held = max(-(-shape.rate_bps * (shape.delay_us + shape.jitter_us) // (PPM * PACKET_BITS)) for shape in bare)
+    held = max(held_packets(shape) for shape in bare)
     for step, shape in zip(walked, bare, strict=True):
         packets = queue_packets(step.state.queue or lane.queue, top_bps, held)
         yield step.t_us, replace(shape, queue_packets=packets), step.text
 
 
-def queue_packets(queue: Queue | None, rate_bps: int, held: int) -> int:
-    """netem's limit, `held` packets being on their way.
-
-    Without a queue twice the bandwidth-delay product of a round trip (4 x held), at least the usual length.
-    """
-    return max(LEAST_QUEUE_PACKETS, 4 * held) if queue is None else held + queue.packets(rate_bps)
+def _bare(lane: Lane, state: _State) -> Shape:
+    """Without its queue. A trace that has losses goes before the link's own, and before its model of them too."""
+    traced_ppm = _of_trace(lane, state, "loss_ppm")
+    own = {name: value for name, value in lane.more.items() if name != "loss_model" or traced_ppm is None}
+    return Shape(
+        rate_bps=max(RATE_FLOOR_BPS, _rate(lane, state)),
+        delay_us=_first(state.delay_us, _of_trace(lane, state, "delay_us"), lane.delay_us),
+        jitter_us=_first(state.jitter_us, _of_trace(lane, state, "jitter_us"), lane.jitter_us),
+        loss_ppm=_first(state.loss_ppm, traced_ppm, lane.loss_ppm),
+        **{**own, **state.more},
+    )
 
 
 def _changes(lane: Lane, timed: Sequence[tuple[int, Shape, str]]) -> Iterator[Change]:

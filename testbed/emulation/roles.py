@@ -34,7 +34,17 @@ from testbed.kernel.cycles import stopwatch
 from testbed.plan import ModelPlan, Plan, from_json
 
 IDS_PER_PHONE = 1_000_000
+# Traces and events change at round times. What is looked at then could be seen before or after the change, by chance;
+# so the controller looks a little later, and the SDN application, which keeps to the machine's clock, at another time.
+TICK_PHASE, ZERO_PHASE = 0.137, 0.313
 END_POLL_US = 250_000
+
+
+class PreparationClock(MonotonicClock):
+    """Stands at 0 until time zero is set: what is prepared happens before everything else, however long it takes."""
+
+    def now_us(self) -> int:
+        return super().now_us() if self.t0_us else 0
 
 
 class NotDiscovered(Exception):
@@ -75,7 +85,7 @@ def run_host(plan: Plan, name: str, run_folder: Path, sockets: Path) -> None:
 
 def run_coordinator(plan: Plan, run_folder: Path, sockets: Path) -> None:
     """Waits for the network, places everything, says when the experiment begins, decides until its end."""
-    live, clock = LiveFile(run_folder), MonotonicClock(time.monotonic_ns() // 1000)
+    live, clock = LiveFile(run_folder), PreparationClock()
     journal = Journal(run_folder, "coordinator")
     fail_loudly(journal.record, clock)
     agents = Agents(plan, sockets)
@@ -97,6 +107,7 @@ def run_coordinator(plan: Plan, run_folder: Path, sockets: Path) -> None:
         stopwatch(run_folder),
         plan.telemetry_period_us,
         on_live=lambda said: live.say(_live(plan, clock, phones, telemetry, said)),
+        phase_us=int(plan.telemetry_period_us * TICK_PHASE),
     )
     live.phase("first placement")
     try:
@@ -104,7 +115,7 @@ def run_coordinator(plan: Plan, run_folder: Path, sockets: Path) -> None:
     except NoPlacement as error:
         journal.record("fault", 0, what="placement", why=str(error))
         raise
-    _begin(agents, clock, sockets)
+    _begin(plan, agents, clock, sockets)
     live.phase("running")
     coordinator.run(plan.duration_us)
     _finish(plan, agents, phones, telemetry, clock)
@@ -116,9 +127,11 @@ def _await_discovery(links: LinkState) -> None:
         raise NotDiscovered("the SDN application did not find every host and switch link in time: see sdn.log")
 
 
-def _begin(agents: Agents, clock: MonotonicClock, sockets: Path) -> None:
-    """Everyone gets the same time zero, a moment ahead."""
-    t0_us = time.monotonic_ns() // 1000 + 500_000
+def _begin(plan: Plan, agents: Agents, clock: MonotonicClock, sockets: Path) -> None:
+    """Everyone gets the same time zero, a moment ahead; it lies off the times at which the SDN application measures."""
+    period_us = plan.telemetry_period_us
+    soon_us = time.monotonic_ns() // 1000 + 500_000
+    t0_us = (soon_us // period_us + 1) * period_us + int(period_us * ZERO_PHASE)
     agents.start(t0_us)
     (sockets / "zero").write_text(str(t0_us))
     clock.t0_us = t0_us

@@ -5,12 +5,16 @@ Pure. Each check is a generator of (place, why); all of them run, so that one lo
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
+from typing import get_args
 
 from testbed.devices import PROFILES
 from testbed.experiment.reader import Where
 from testbed.experiment.schema import Event, Experiment
 from testbed.experiment.wording import nearest
+from testbed.impairment import WORDS
+from testbed.trace.series import Direction
 
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 MAX_HOSTS = 200  # 10.0.0.1 to 10.0.0.200
 MAX_SWITCHES = 100
 MAX_REQUESTS = 200_000
@@ -91,6 +95,14 @@ def _links(experiment: Experiment) -> Findings:
             yield place, f"'{link.a}' and '{link.b}' are linked by '{twin}' already; one link is right"
 
 
+def _impairments(experiment: Experiment) -> Findings:
+    for name, link in experiment.links.items():
+        for direction in DIRECTIONS:
+            way = link.way(direction)
+            if way.reorder and way.reorder.share_ppm and way.delay_us == 0:
+                yield ("links", name, direction, "reorder"), "there is no delay, so nothing can be overtaken; add one"
+
+
 def _reach(experiment: Experiment) -> Findings:
     """One link a host, and one network."""
     links: dict[str, list[str]] = {name: [] for name in experiment.nodes}
@@ -156,7 +168,7 @@ def _privacy(experiment: Experiment) -> Findings:
                 yield ("privacy", kind, index), f"no node is in zone '{zone[:60]}'; {nearest(zone, zones)}"
 
 
-_LINK_KEYS = ("rate", "scale", "delay", "jitter", "loss", "queue")
+_LINK_KEYS = ("rate", "scale", *(word for word in WORDS if word != "rate"))
 _SUBJECTS = ("link", "load", "node_down", "node_up")
 
 
@@ -208,6 +220,7 @@ def _node_event(experiment: Experiment, index: int, event: Event, subject: str) 
 _CHECKS: tuple[Callable[[Experiment], Findings], ...] = (
     _nodes,
     _links,
+    _impairments,
     _reach,
     _workload,
     _times,

@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, StringConstraints
 
-from testbed import quantity
+from testbed import impairment, quantity
 from testbed.devices import PROFILES
+from testbed.plan import Distribution
+from testbed.plan import Slot as PlanSlot
 from testbed.trace.series import Direction, EndPolicy, Series
 
 NAME_RULE = "a name is a small letter and at most 7 more small letters or digits, such as 'ue1'"
@@ -47,6 +49,13 @@ Share = Annotated[int, BeforeValidator(quantity.share_ppm)]
 Scale = Annotated[int, BeforeValidator(quantity.scale_ppm)]
 Period = Annotated[int, BeforeValidator(quantity.period_us)]
 Queue = Annotated[quantity.Queue, BeforeValidator(quantity.queue)]
+Jitter = Annotated[int, BeforeValidator(quantity.jitter_us)]
+Loss = Annotated[impairment.Loss, BeforeValidator(impairment.loss)]
+Reorder = Annotated[impairment.Reorder, BeforeValidator(impairment.reorder)]
+Slot = Annotated[PlanSlot, BeforeValidator(impairment.slot)]
+Cell = Annotated[impairment.Cell, BeforeValidator(impairment.cell)]
+Overhead = Annotated[int, BeforeValidator(impairment.overhead_bytes)]
+Delays = Annotated[Distribution, BeforeValidator(impairment.distribution)]
 Switch = Annotated[bool, BeforeValidator(_switch_word)]
 
 
@@ -75,14 +84,31 @@ class Node(Section):
         return self.zone or ZONES.get(self.kind, "")
 
 
-class Way(Section):
-    """One direction of a link, or both."""
+class Impaired(Section):
+    """What a link direction does to packets; the readers of the words, and what they mean, are in `impairment`."""
 
     rate_bps: Rate | None = Field(None, alias="rate")
+    overhead_bytes: Overhead | None = Field(None, alias="overhead")
+    cell: Cell | None = None
     delay_us: Duration | None = Field(None, alias="delay")
-    jitter_us: Duration | None = Field(None, alias="jitter")
-    loss_ppm: Share | None = Field(None, alias="loss")
+    jitter_us: Jitter | None = Field(None, alias="jitter")
+    distribution: Delays | None = None
+    reorder: Reorder | None = None
+    loss: Loss | None = None
+    duplicate_ppm: Share | None = Field(None, alias="duplicate")
+    corrupt_ppm: Share | None = Field(None, alias="corrupt")
+    slot: Slot | None = None
     queue: Queue | None = None
+
+    def said(self) -> dict[str, Any]:
+        """Word -> value, of all that is said."""
+        names = ((info.alias or name, getattr(self, name)) for name, info in Impaired.model_fields.items())
+        return {word: value for word, value in names if value is not None}
+
+
+class Way(Impaired):
+    """One direction of a link, or both."""
+
     trace: TraceName | None = None
     trace_end: EndPolicy | None = None
     trace_scale_ppm: Scale | None = Field(None, alias="trace_scale")
@@ -148,18 +174,13 @@ class PolicyUse(Section):
         return dict(self.__pydantic_extra__ or {})
 
 
-class Event(Section):
+class Event(Impaired):
     """Exactly one of link, load, node_down and node_up says what it is about."""
 
     at_us: Duration = Field(alias="at")
     link: str | None = None
     direction: Direction | None = None
-    rate_bps: Rate | None = Field(None, alias="rate")
     scale_ppm: Scale | None = Field(None, alias="scale")
-    delay_us: Duration | None = Field(None, alias="delay")
-    jitter_us: Duration | None = Field(None, alias="jitter")
-    loss_ppm: Share | None = Field(None, alias="loss")
-    queue: Queue | None = None
     load: str | None = None
     share_ppm: Share | None = Field(None, alias="share")
     node_down: str | None = None

@@ -12,7 +12,7 @@ from testbed.quantity import show_duration, show_rate
 from testbed.schedule import MAX_CHANGES, RATE_FLOOR_BPS
 from testbed.trace.formats import TraceError
 from testbed.trace.lookup import find, read_trace
-from testbed.trace.series import Direction, Series, step_count
+from testbed.trace.series import SATURATING, Direction, Series, step_count
 
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
@@ -108,3 +108,5 @@ def notes(experiment: Experiment, traces: dict[tuple[str, Direction], Series]) -
         zero = series.columns[column].count(0) if column else 0
         if zero:
             yield f"{place} has {zero} steps of rate 0, which are held at {show_rate(RATE_FLOOR_BPS)}"
+        if series.recorded == "saturating" and column:
+            yield f"{place} {SATURATING}"

@@ -1,17 +1,18 @@
 """A Mininet link whose two directions are each one netem qdisc, changed in place and read back."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Literal, get_args
 
 from mininet.link import Link
 from mininet.node import Node
 from pyroute2 import IPRoute
 
+from testbed.impairment import changed
 from testbed.network import netem
 from testbed.network.host import NetlinkHost, NetlinkIntf
 from testbed.network.namespace import no_offloads
 from testbed.plan import LinkPlan, Shape
+from testbed.quantity import QuantityError
 
 Direction = Literal["up", "down"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
@@ -61,11 +62,23 @@ class ShapedLink(Link):
             netem.add(interface.netlink, interface.index, self.asked[direction], self.seed + position)
             self._verify(direction)
 
-    def set(self, direction: Direction, shape: Shape | None = None, **changes: int) -> Shape:
-        """Change one direction in place and read it back; `changes` name fields of `Shape`. Raises ShapingError."""
-        self.asked[direction] = replace(shape or self.asked[direction], **changes)
+    def set(self, *, direction: Direction | None = None, **words: object) -> None:
+        """Change it in place as the experiment's file would say it: `set(rate="20Mbit", loss="1%", direction="up")`.
+
+        Without a direction both change. All words of a call take effect at once; what is not named stays. Raises
+        QuantityError, with nothing changed, for words that are not known or values that are not right, ShapingError.
+        """
+        if direction not in (None, *DIRECTIONS):
+            raise QuantityError(f"no direction {direction!r:.40}; 'up', 'down' or none for both is right")
+        directions = DIRECTIONS if direction is None else (direction,)
+        for one, shape in [(one, changed(self.asked[one], words)) for one in directions]:
+            self.apply(one, shape)
+
+    def apply(self, direction: Direction, shape: Shape) -> Shape:
+        """Change one direction in place to a whole shape and read it back. Raises ShapingError."""
+        before, self.asked[direction] = self.asked[direction], shape
         interface = self.interface(direction)
-        netem.change(interface.netlink, interface.index, self.asked[direction])
+        netem.change(interface.netlink, interface.index, shape, before)
         return self._verify(direction)
 
     def interface(self, direction: Direction) -> NetlinkIntf:
@@ -75,7 +88,7 @@ class ShapedLink(Link):
         """Bytes, packets and drops of a direction's qdisc since the start."""
         interface = self.interface(direction)
         for qdisc in interface.netlink.get_qdiscs(index=interface.index):
-            if qdisc.get_attr("TCA_KIND") == "netem":
+            if qdisc.get_attr("TCA_KIND") == "netem" and qdisc["handle"] == netem.HANDLE:
                 basic, queue = (qdisc.get_attr("TCA_STATS2").get_attr(f"TCA_STATS_{n}") for n in ("BASIC", "QUEUE"))
                 return {"tx_bytes": basic["bytes"], "tx_packets": basic["packets"], "dropped": queue["drops"]}
         raise ShapingError(f"link {self.plan.name} {direction}: its netem is gone")

@@ -3,6 +3,7 @@
 Links are changed by netlink and read back; changes of nodes are handed to their agents.
 """
 
+import dataclasses
 import json
 import socket
 from collections.abc import Callable, Iterable
@@ -14,6 +15,7 @@ from testbed.plan import Change, Shape
 
 LINK_INFO = "links.sock"
 AGENT_DEADLINE_S = 5.0
+AGENT_START_S = 60.0
 
 
 class Clock(Protocol):
@@ -81,7 +83,7 @@ def _apply_shape(
     assert change.shape is not None
     readback_ok = True
     try:
-        link.set(direction, change.shape)
+        link.apply(direction, change.shape)
     except ShapingError as error:
         readback_ok = False
         record("fault", clock.now_us(), what="shaping", why=str(error))
@@ -101,7 +103,15 @@ def _apply_shape(
         loss_ppm=shape.loss_ppm,
         queue_packets=shape.queue_packets,
         readback_ok=readback_ok,
+        **_further(shape),
     )
+
+
+def _further(shape: Shape) -> dict[str, Any]:
+    """The rarer impairments, where there are any."""
+    plain = Shape(shape.rate_bps, shape.delay_us, shape.jitter_us, shape.loss_ppm, shape.queue_packets)
+    without = dataclasses.asdict(plain)
+    return {name: value for name, value in dataclasses.asdict(shape).items() if value != without[name]}
 
 
 def read_zero(pipe: Path) -> int:
@@ -113,17 +123,23 @@ def read_zero(pipe: Path) -> int:
 class NodeChanges:
     """Hands changes of nodes to their agents; gRPC is imported only by an experiment that has such changes."""
 
-    def __init__(self, sockets: Path) -> None:
-        self.sockets = sockets
+    def __init__(self, sockets: Path, changes: Iterable[Change]) -> None:
+        """Waits for the agents that will hear from it: the first call of a new channel would be late."""
+        self.stubs: dict[str, Any] = {}
+        for name in sorted({change.target for change in changes if change.what != "link"}):
+            import grpc
+
+            from nodes.proto import agent_pb2, agent_pb2_grpc
+
+            stub = agent_pb2_grpc.AgentStub(grpc.insecure_channel(f"unix:{sockets / name}.sock"))
+            stub.Status(agent_pb2.Empty(), timeout=AGENT_START_S, wait_for_ready=True)
+            self.stubs[name] = stub
 
     def __call__(self, change: Change) -> None:
-        import grpc
+        from nodes.proto import agent_pb2
 
-        from nodes.proto import agent_pb2, agent_pb2_grpc
-
-        with grpc.insecure_channel(f"unix:{self.sockets / change.target}.sock") as channel:
-            agent = agent_pb2_grpc.AgentStub(channel)
-            if change.what == "load":
-                agent.SetLoad(agent_pb2.LoadRequest(load_ppm=change.value), timeout=AGENT_DEADLINE_S)
-            else:
-                agent.SetUp(agent_pb2.UpRequest(up=change.what == "node_up"), timeout=AGENT_DEADLINE_S)
+        stub = self.stubs[change.target]
+        if change.what == "load":
+            stub.SetLoad(agent_pb2.LoadRequest(load_ppm=change.value), timeout=AGENT_DEADLINE_S)
+        else:
+            stub.SetUp(agent_pb2.UpRequest(up=change.what == "node_up"), timeout=AGENT_DEADLINE_S)

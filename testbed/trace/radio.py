@@ -91,7 +91,7 @@ def generate(card: Card, name: str = "generated") -> Series:
     columns: dict[Any, tuple[int, ...]] = {"up_bps": up_bps, "down_bps": down_bps, "delay_us": delay_us}
     if any(loss_ppm):
         columns["loss_ppm"] = loss_ppm
-    return Series(name, times, len(rows) * card.step_ms * 1000, columns)
+    return Series(name, times, len(rows) * card.step_ms * 1000, columns, recorded="generated")
 
 
 def _next(regimes: tuple[Regime, ...], now: Regime | None, chance: Random) -> Regime:

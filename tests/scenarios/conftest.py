@@ -1,6 +1,7 @@
 """What every scenario test may use: a fresh run folder, a run of its own, and the oracles over its journal."""
 
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,10 @@ def new_folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFac
     def make(name: str) -> Path:
         if not kept:
             return tmp_path_factory.mktemp(name)
-        folder = Path(kept).resolve() / name
-        folder.mkdir(parents=True)
+        parent = Path(kept).resolve()
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = next(path for n in count(1) if not (path := parent / (f"{name}-{n}" if n > 1 else name)).exists())
+        folder.mkdir()
         return folder
 
     return make

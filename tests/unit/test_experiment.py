@@ -73,7 +73,7 @@ def test_a_link_merges_the_nearest_word():
     ).links["site"]
     up, down = link.way("up"), link.way("down")
     assert (up.delay_us, down.delay_us) == (2000, 100)
-    assert up.loss_ppm == down.loss_ppm == 10_000
+    assert up.loss == down.loss == 10_000
     assert up.rate_bps == 10**10
     assert up.queue is None
     assert down.queue.amount == 9

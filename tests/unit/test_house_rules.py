@@ -22,7 +22,7 @@ ENTRY_POINTS = {
 
 
 def sources() -> list[Path]:
-    folders = ("controller", "nodes", "testbed", "setup", "tests", "examples")
+    folders = ("controller", "nodes", "testbed", "setup", "benchmarks", "tests", "examples")
     files = (path for folder in folders for path in (ROOT / folder).rglob("*.py"))
     return sorted(path for path in files if "_pb2" not in path.name)
 

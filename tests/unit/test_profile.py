@@ -76,7 +76,7 @@ def test_flops_and_sizes_are_those_of_the_real_thing(family: str) -> None:
 def test_working_bytes_are_what_is_alive_at_once(family: str) -> None:
     one_thread()
     made = blank(family)
-    x = torch.from_numpy(inputs.make(family, 0, 0))
+    x = torch.from_numpy(inputs.make(family, 0, 0)).clone()  # where torch puts it, no slice needs a copy
     for i, cost in enumerate(profile(family, x.shape[1]).units):
         piece = cut(family, made, i, i + 1)
         with LiveBytes() as live:

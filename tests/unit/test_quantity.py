@@ -23,6 +23,9 @@ from testbed import quantity as q
         (q.period_us, "3/min", 20_000_000),
         (q.flops_per_s, "2TFLOPS", 2 * 10**12),
         (q.bytes_per_s, "60GB/s", 60 * 10**9),
+        (q.jitter_us, "2s", 2_000_000),
+        (q.framing_bytes, "0B", 0),
+        (q.packets, "1packet", 1),
     ],
 )
 def test_suffixed_values_become_integers(parse, text, value):
@@ -48,6 +51,9 @@ def test_suffixed_values_become_integers(parse, text, value):
         (q.duration_us, "nan s", "is not a duration"),
         (q.share_ppm, "100.1%", "at most 100%"),
         (q.period_us, "0/s", "is never"),
+        (q.jitter_us, "2001ms", "too much for a jitter; at most 2s"),
+        (q.framing_bytes, "1kB", "no unit 'kB'"),
+        (q.packets, "0packets", "too little"),
         (q.queue, 50, "write one like '50packets', '100ms' or '256KiB'"),
     ],
 )

@@ -2,9 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.plan import Change, Shape
+from testbed.impairment import LEAST_QUEUE_PACKETS
+from testbed.plan import Change, GilbertElliott, Shape
 from testbed.quantity import Queue
-from testbed.schedule import LEAST_QUEUE_PACKETS, RATE_FLOOR_BPS, Lane, LinkEvent, schedule
+from testbed.schedule import RATE_FLOOR_BPS, Lane, LinkEvent, schedule
 from testbed.trace.series import Series
 
 PLAIN = Lane("l", "up", 10**7, 1000)
@@ -128,3 +129,23 @@ def test_changes_are_ordered_inside_the_run_and_never_idle(values, marks, end):
         assert change.shape.rate_bps >= RATE_FLOOR_BPS
         before, last = change.shape, change.t_us
     assert sum(bool(c.text) for c in result.changes) == sum(event.t_us < 100 for event in events)
+
+
+def test_an_event_changes_a_rarer_impairment_and_leaves_the_others():
+    lane = Lane("l", "up", 10**7, 1000, more={"duplicate_ppm": 7, "corrupt_ppm": 8})
+    event = LinkEvent(5, "l", ("up",), "clean", more={"duplicate_ppm": 0})
+    result = schedule([lane], [event], [], 100)
+    (change,) = result.changes
+    assert (result.shapes["l", "up"].duplicate_ppm, result.shapes["l", "up"].corrupt_ppm) == (7, 8)
+    assert (change.shape.duplicate_ppm, change.shape.corrupt_ppm) == (0, 8)
+
+
+def test_losses_of_a_trace_go_before_a_model_and_an_event_before_both():
+    traced = Series("t", (0,), 10, {"rate_bps": (10**6,), "loss_ppm": (3,)})
+    model = GilbertElliott(1, 1)
+    lane = Lane("l", "up", None, 1000, loss_ppm=5, series=traced, more={"loss_model": model})
+    event = LinkEvent(5, "l", ("up",), "bursts", loss_ppm=500_000, more={"loss_model": model})
+    result = schedule([lane], [event], [], 10)
+    assert (result.shapes["l", "up"].loss_ppm, result.shapes["l", "up"].loss_model) == (3, None)
+    (change,) = result.changes
+    assert (change.shape.loss_ppm, change.shape.loss_model) == (500_000, model)

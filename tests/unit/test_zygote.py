@@ -73,8 +73,12 @@ def spawn(spawner, folder, name, do, netns=None, **config):
 
 
 def gone(pid):
+    """Ended; whether its new parent has noticed is not ours to wait for."""
     for _ in range(200):
-        if not Path(f"/proc/{pid}").exists():
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except (FileNotFoundError, ProcessLookupError):
             return True
         time.sleep(0.02)
     return False
