@@ -1,6 +1,7 @@
 """netem over netlink: the whole option set in one message, and the same set read back.
 
-The kernel keeps some options that a message leaves out and resets others, so a shape is always sent whole. The 64-bit
+The kernel keeps some options that a message leaves out and resets others, so a shape is sent whole, but for slots that
+stay as they are. The 64-bit
 attributes are used for delay and rate: the 32-bit ones round delays to scheduler ticks and end at 34 Gbit/s.
 
 With a rate netem sends no packet before the one that came before it, whatever the jitter. Where jitter may reorder,
@@ -81,7 +82,7 @@ class options(nla):  # the name pyroute2 looks for
 
 
 def get_parameters(kwarg: dict[str, Any]) -> dict[str, Any]:
-    """Called by pyroute2: the message of a `Shape` (argument `shape`) and an optional `seed`."""
+    """Called by pyroute2: the message of a `Shape` (argument `shape`), an optional `seed`, the shape `before`."""
     shape: Shape = kwarg["shape"]
     rate_bytes = shape.rate_bps // 8
     attrs: list[tuple[str, Any]] = [
@@ -99,8 +100,10 @@ def get_parameters(kwarg: dict[str, Any]) -> dict[str, Any]:
         ("TCA_NETEM_RATE64", rate_bytes),
         ("TCA_NETEM_REORDER", {"share": _share(shape.reorder_ppm), "correlation": 0}),
         ("TCA_NETEM_CORRUPT", {"share": _share(shape.corrupt_ppm), "correlation": 0}),
-        ("TCA_NETEM_SLOT", _slot(shape.slot)),
     ]
+    before: Shape | None = kwarg.get("before")
+    if before is None or before.slot != shape.slot:  # kept when left out; sent, it would open a slot at once
+        attrs.append(("TCA_NETEM_SLOT", _slot(shape.slot)))
     if shape.jitter_us:  # the kernel keeps a table until it gets another
         attrs.append(("TCA_NETEM_DELAY_DIST", _table(shape.distribution)))
     if shape.slot:
@@ -173,7 +176,7 @@ def change(netlink: IPRoute, index: int, shape: Shape, before: Shape) -> None:
     above, below = _parts(shape)
     if shape.jitter_reorders or before.jitter_reorders:
         netlink.tc("replace", "netem", index, handle=RATE_HANDLE, parent=CLASS, shape=below)
-    netlink.tc("change", "netem", index, handle=HANDLE, parent=TC_H_ROOT, shape=above)
+    netlink.tc("change", "netem", index, handle=HANDLE, parent=TC_H_ROOT, shape=above, before=before)
 
 
 def _parts(shape: Shape) -> tuple[Shape, Shape]:

@@ -217,7 +217,15 @@ def slots(both: Pair) -> Iterator[tuple[str, Measured]]:
     yield "slot", both.over(200, each_us=1000, slot={"min": "10ms", "packets": "4packets"})
     yield "slot_bytes", both.over(200, each_us=1000, size=1000, slot={"min": "10ms", "bytes": "2kB"})
     yield "slot_drawn", both.over(400, each_us=1000, slot={"min": "5ms", "max": "15ms", "packets": "4packets"})
-    both.link.set(slot="none", direction="up")
+    both.link.apply("up", CLEAN)
+    both.link.set(slot={"min": "10ms", "packets": "4packets"}, direction="up")
+
+    def change(number: int) -> None:
+        if number % 25 == 0:
+            both.link.set(rate=f"{1 + number}Mbit", direction="up")
+
+    yield "slot_changed", both.send(200, 1000, 40, before=change)
+    both.link.set(slot="none", rate="10Gbit", direction="up")
     yield "slot_none", both.send(100, 1000, 40)
 
 

@@ -160,7 +160,12 @@ def test_queues(measured):
 
 @pytest.mark.parametrize(
     ("name", "packets", "apart_us"),
-    [("slot", 4, (9_990, 10_010)), ("slot_bytes", 2, (9_990, 10_010)), ("slot_drawn", 4, (4_990, 15_010))],
+    [
+        ("slot", 4, (9_990, 10_010)),
+        ("slot_changed", 4, (9_990, 10_010)),
+        ("slot_bytes", 2, (9_990, 10_010)),
+        ("slot_drawn", 4, (4_990, 15_010)),
+    ],
 )
 def test_slots(measured, name, packets, apart_us):
     slots = [(at_us, len(list(group))) for at_us, group in groupby(measured[name]["at_us"])]

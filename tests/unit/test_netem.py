@@ -32,9 +32,9 @@ EVERYTHING = Shape(
 )
 
 
-def message(shape, seed=None) -> netem.options:
+def message(shape, **others) -> netem.options:
     packed = netem.options()
-    packed.setvalue(netem.get_parameters({"shape": shape, "seed": seed}))
+    packed.setvalue(netem.get_parameters({"shape": shape, **others}))
     packed.encode()
     return packed
 
@@ -70,9 +70,9 @@ def test_every_difference_is_seen():
     assert not netem.same(PLAIN, None)
 
 
-def attributes(shape, seed=None) -> dict[str, bytes]:
+def attributes(shape, **others) -> dict[str, bytes]:
     """Name -> payload, as they lie in the message behind the six fields of 32 bits."""
-    data = bytes(message(shape, seed).data)
+    data = bytes(message(shape, **others).data)
     found, at = {}, 4 + 24
     while at < len(data):
         length, number = struct.unpack_from("=HH", data, at)
@@ -103,6 +103,11 @@ def test_what_the_kernel_would_keep_is_always_sent():
     assert "TCA_NETEM_LOSS" not in held
     assert attributes(replace(PLAIN, jitter_us=1))["TCA_NETEM_DELAY_DIST"] == encoded("uniform")
     assert attributes(replace(PLAIN, slot=Slot(1, 2)))["TCA_NETEM_SLOT_DIST"] == encoded("uniform")
+
+
+def test_slots_that_stay_are_not_begun_anew():
+    assert "TCA_NETEM_SLOT" not in attributes(replace(EVERYTHING, delay_us=5), before=EVERYTHING)
+    assert set(attributes(PLAIN, before=EVERYTHING)["TCA_NETEM_SLOT"]) == {0}
 
 
 class OneWire:
