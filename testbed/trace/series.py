@@ -23,8 +23,8 @@ Extra = Literal[
 ]
 EXTRAS: tuple[Extra, ...] = get_args(Extra)
 SATURATING = (
-    "was recorded with a flow that never pauses: its rates are that flow's goodput, and short flows met 13 to 17 % "
-    "more round-trip time on the real path than they do in a replay (CellReplay, NSDI 2025)"
+    "was recorded with a flow that never pauses: its rates are that flow's goodput, and in a replay short flows meet "
+    "13 to 17 % less round-trip time than they did on the real path (CellReplay, NSDI 2025)"
 )
 
 

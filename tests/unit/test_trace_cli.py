@@ -118,4 +118,4 @@ def test_a_file_that_is_no_side_card_is_not_written_over(log: Path, tmp_path: Pa
 
 def test_a_replay_of_a_saturating_recording_says_what_that_means(log: Path) -> None:
     notes = load_experiment(SMALL, sets=[f"links.radio.up.trace={log}"]).notes
-    assert any("short flows met 13 to 17 % more round-trip time" in note for note in notes)
+    assert any("short flows meet 13 to 17 % less round-trip time" in note for note in notes)
