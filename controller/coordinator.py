@@ -108,11 +108,11 @@ class Coordinator:
             tick = ((now - self._phase_us) // self._period_us + 1) * self._period_us + self._phase_us
             self._clock.sleep_until(min(tick, until_us))
             if tick < until_us:
-                self.step()
+                self.step(tick)
 
-    def step(self) -> None:
-        """One period: look, decide, move."""
-        now = self._clock.now_us()
+    def step(self, now_us: int | None = None) -> None:
+        """One period: look, decide, move. `now_us`: when it was due, so that being late by chance decides nothing."""
+        now = self._clock.now_us() if now_us is None else now_us
         self._release_drained()
         snapshot = self._telemetry.snapshot(now)
         triggers = self._restarted + self._detector.look(snapshot, self._current.nodes)
