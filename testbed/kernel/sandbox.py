@@ -5,6 +5,7 @@ Nothing is cleaned up after a `kill -9`, because nothing can be left: the kernel
 
 import ctypes
 import os
+import resource
 import signal
 from collections.abc import Callable, Iterable
 
@@ -27,7 +28,10 @@ def contained(command: list[str], *, private_network: bool) -> list[str]:
 
 
 def dies_with_parent(cpus: Iterable[int] | None = None) -> Callable[[], None]:
-    """For `Popen(preexec_fn=...)`: the child is killed when this thread's process ends, however it ends."""
+    """For `Popen(preexec_fn=...)`: the child is killed when this thread's process ends, however it ends.
+
+    It may also open as many files as the machine lets it: a guest holds a host file open for each that it has cached.
+    """
     parent = os.getpid()
     allowed = None if cpus is None else set(cpus)
 
@@ -36,6 +40,8 @@ def dies_with_parent(cpus: Iterable[int] | None = None) -> Callable[[], None]:
         if os.getppid() != parent:  # it died before the signal was armed
             os._exit(1)
         os.setpgrp()
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         if allowed:
             os.sched_setaffinity(0, allowed)
 
