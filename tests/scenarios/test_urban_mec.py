@@ -18,44 +18,29 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMAND = Path(sys.executable).with_name("testbed")
 POLICIES = ("static", "joint")
 PROCESSOR_LIMIT_S = 240  # of a run: the wall time on a machine with nothing else to do
-FIRST_ANSWER_S = 60
 HANGS_S = 600
 CHANGE = "mec: rate 5Mbit, delay 40ms"
 
 
 @pytest.fixture(scope="module")
 def compared(new_folder) -> dict[str, Any]:
-    """What `testbed compare` says, its run folders, what it cost, and when each guest's first answer came."""
+    """What `testbed compare` says, its run folders, and the processor time that it took."""
     parent = new_folder("urban-mec")
     command = [COMMAND, "compare", "topologies/urban-mec.yaml", "--policies", ",".join(POLICIES), "--json"]
     said, errors = parent / "said.json", parent / "progress.txt"
-    first: dict[str, float] = {}
     began, before = monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     with said.open("w") as output, errors.open("w") as log:
         process = subprocess.Popen([*command, "--out", parent / "runs"], stdout=output, stderr=log, cwd=ROOT)
     try:
         while process.poll() is None and monotonic() - began < HANGS_S:
             sleep(0.25)
-            _note_first_answers(parent / "runs", monotonic(), first)
     finally:
         process.kill()
         process.wait()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert process.returncode == 0, errors.read_text()[-3000:]
-    return {"cpu_s": cpu_s, "first": first, "said": json.loads(said.read_text()), "folder": parent / "runs"}
-
-
-def _note_first_answers(parent: Path, now: float, first: dict[str, float]) -> None:
-    """When each guest was started ("static guest") and when it first told of an answer ("static")."""
-    for policy in POLICIES:
-        live = parent / policy / "live.jsonl"
-        if (parent / policy / "console.log").exists():
-            first.setdefault(f"{policy} guest", now)
-        if policy not in first and live.exists():
-            lines = [json.loads(line) for line in live.read_text().splitlines(keepends=True) if line.endswith("\n")]
-            if any(line.get("ok", 0) > 0 for line in lines):
-                first[policy] = now
+    return {"cpu_s": cpu_s, "said": json.loads(said.read_text()), "folder": parent / "runs"}
 
 
 @pytest.fixture(params=POLICIES)
@@ -116,12 +101,6 @@ def test_joint_ends_at_least_twice_as_fast(static, joint):
 
 def test_joint_ends_within_the_service_level(joint):
     joint.assert_sla(p95="250ms", last="30s")
-
-
-def test_time_to_the_first_answer(compared):
-    first = compared["first"]
-    took = {policy: round(first[policy] - first[f"{policy} guest"], 1) for policy in POLICIES}
-    assert all(seconds < FIRST_ANSWER_S for seconds in took.values()), took
 
 
 def test_a_run_is_quick(compared):
