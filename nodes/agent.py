@@ -24,7 +24,7 @@ from nodes.transport import Refused
 
 FETCH_DEADLINE_S = 60.0
 OPENER_ID = 2**63  # no request has it
-OPEN_LIMIT_US = 10_000_000
+OPEN_LIMIT_US = 1_000_000
 
 Piece = tuple[str, int, int]  # model, first, last
 Answer = Callable[[Header, Tensor | None], None]
@@ -230,9 +230,9 @@ class Agent:
     # --- control
 
     def connect(self, address: str) -> None:
-        """Opens the way to a peer, so that no request pays for the connection."""
+        """Opens the way to a peer, so that no request pays for the connection; returns when it is open."""
         if address != self.spec.address:
-            self.outbox.send(address, opener(self.clock.now_us()), None)
+            self.outbox.open(address, opener(self.clock.now_us()), OPEN_LIMIT_US)
 
     def prepare(self, piece: Piece, source: str, deadline_s: float) -> Prepared:
         """Holds a slice, with weights from the agent at `source` ("": they lie here); raises `PrepareRefused`.

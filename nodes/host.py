@@ -7,23 +7,18 @@ with Host(spec, parts, record) as host:
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from nodes.agent import OPEN_LIMIT_US, Agent, HostSpec, Record, opener
+from nodes.agent import Agent, HostSpec, Record
 from nodes.client import Client, Samples, StreamSpec
 from nodes.clock import MonotonicClock, Timer
-from nodes.codec import Tensor
 from nodes.control import AgentControl, ControlServer, PhoneControl
-from nodes.proto.data_pb2 import WeightsRequest
-from nodes.shipping import ShippingError, fetch
 from nodes.slices import Costs, Loader
-from nodes.transport import STREAMS_MAX, DataServer, Edge
+from nodes.transport import STREAMS_MAX, DataServer
 
 CONTROL_THREADS = 8
-WARM_UP_BYTES = 512 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,23 +51,7 @@ class Host:
         control = AgentControl(self.agent, self.client, self.clock, self.timer, self._ended.set)
         phone = PhoneControl(spec.name, self.client) if self.client else None
         self._data = DataServer(spec.address, self.agent, self._pool)
-        self._warm_up()
         self._control = ControlServer(parts.sockets / f"{spec.name}.sock", control, phone, self._pool)
-
-    def _warm_up(self) -> None:
-        """Two calls of each kind to this node's own data server: what is slow only once is over before any request.
-
-        The first call of a kind in a process can wait for the end of a poll, up to 0.2 s, and by chance.
-        """
-        edge = Edge(self.agent.spec.address, self.clock, self.timer, lambda _header, _why: None)
-        for _ in range(2):
-            start = opener(self.clock.now_us())
-            edge.send(start, Tensor("uint8", (WARM_UP_BYTES,), bytes(WARM_UP_BYTES)), start.deadline_us)
-            edge.drain(OPEN_LIMIT_US)
-        edge.close()
-        for _ in range(2):
-            with suppress(ShippingError):  # refused: there is no model of no name
-                fetch(self.agent.spec.address, WeightsRequest(last=1), limit_bytes=0, deadline_s=OPEN_LIMIT_US / 1e6)
 
     def wait(self) -> None:
         """Until somebody says Stop."""

@@ -39,13 +39,26 @@ class Outbox:
         deadline_us = header.deadline_us
         if header.error_code:
             deadline_us = max(deadline_us, self._clock.now_us() + ERROR_GRACE_US)
+        edge = self._edge(address)
+        if edge is not None:
+            edge.send(header, tensor, deadline_us)
+
+    def open(self, address: str, header: Header, limit_us: int) -> None:
+        """Opens the way to a peer; returns when a first frame went over it and its ack came back, or at the limit."""
+        edge = self._edge(address)
+        if edge is not None:
+            edge.send(header, None, header.deadline_us)
+            edge.await_end(header, limit_us)
+
+    def _edge(self, address: str) -> Edge | None:
+        """None: closed."""
         with self._lock:
             if self._closed:
-                return
+                return None
             edge = self._edges.get(address)
             if edge is None:
                 edge = self._edges[address] = Edge(address, self._clock, self._timer, self._lost)
-        edge.send(header, tensor, deadline_us)
+            return edge
 
     def close(self) -> None:
         with self._lock:

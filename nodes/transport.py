@@ -183,6 +183,14 @@ class Edge:
             self._condition.notify_all()
             parcel.alarm = self._timer.at(deadline_us, lambda: self._expire(parcel))
 
+    def await_end(self, header: Header, limit_us: int) -> None:
+        """Waits until what was sent with this header was acked or lost."""
+        key = header.request_id, header.step
+        with self._condition:
+            self._condition.wait_for(
+                lambda: key not in self._unacked and all(parcel.key != key for parcel in self._waiting), limit_us / 1e6
+            )
+
     def drain(self, limit_us: int) -> None:
         """Waits until everything was acked or lost."""
         with self._condition:

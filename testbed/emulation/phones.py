@@ -1,7 +1,6 @@
 """The coordinator's port to the phones: routes to them, outcomes from them."""
 
 import itertools
-import time
 from collections.abc import Mapping
 
 from controller.model import Slice
@@ -9,8 +8,6 @@ from nodes.proto import agent_pb2, agent_pb2_grpc, data_pb2
 from testbed.emulation.agents import STATUS_DEADLINE_S, Agents
 from testbed.emulation.latency import Ended
 from testbed.plan import Plan
-
-CONNECT_S = 0.3  # what a new connection gets before requests use it: a few round trips
 
 
 class Phones:
@@ -47,7 +44,6 @@ class Phones:
             stops = [owner[stream], *(piece.node for piece in pieces), owner[stream]]
             ways |= set(itertools.pairwise(stops))
         self.agents.connect(ways)
-        time.sleep(CONNECT_S)
 
     def in_flight(self, before_epoch: int) -> int:
         return sum(

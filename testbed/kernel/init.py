@@ -16,6 +16,8 @@ from pathlib import Path
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_MOVE = 1, 2, 4, 8192
 POWER_OFF = 0x4321FEDC
+PROCESSORS = Path("/sys/devices/system/cpu")
+CYCLES_KHZ = 1_000_000  # any figure does: nothing of a run is computed from cycles
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -46,9 +48,27 @@ def private_view(run_folder: str) -> None:
     os.chdir(run_folder)
 
 
+def state_frequency() -> None:
+    """Says how fast cycles count, so that nobody measures it.
+
+    The cycle counter runs on the host's time, so in virtual time no two measurements against a sleep agree: gRPC's
+    first contended lock in a process would try eight times, 255 ms in all, and hold up whatever it carries.
+    """
+    kept = {
+        path.name: path.read_text() for path in PROCESSORS.iterdir() if path.name in ("online", "possible", "present")
+    }
+    mount("tmpfs", str(PROCESSORS), "tmpfs")
+    first = PROCESSORS / "cpu0"
+    first.mkdir()
+    kept["cpu0/tsc_freq_khz"] = f"{CYCLES_KHZ}\n"
+    for name, text in kept.items():
+        (PROCESSORS / name).write_text(text)
+
+
 def main(run_folder: str, director: str) -> None:
     os.environ.update(PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", HOME="/root", LANG="C.UTF-8")
     private_view(run_folder)
+    state_frequency()
     importlib.import_module(director).main(Path(run_folder))
 
 
