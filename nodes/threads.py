@@ -6,14 +6,22 @@ Whoever watches the process sees the exit code, and the journal says why.
 import os
 import sys
 import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from nodes.agent import Record
 from nodes.clock import Clock
 from nodes.zygote import FAILED
 
+if TYPE_CHECKING:
+    from nodes.agent import Record  # costly to import, and not every process that is guarded holds an agent
 
-def fail_loudly(record: Record, clock: Clock) -> None:
-    """From now on an exception that no thread handles becomes a `fault` record and exit code 70."""
+
+def _exit() -> None:
+    os._exit(FAILED)
+
+
+def fail_loudly(record: "Record", clock: Clock, end: Callable[[], None] = _exit) -> None:
+    """From now on an exception that no thread handles becomes a `fault` record and exit code 70, or what `end` does."""
 
     def fail(failure: threading.ExceptHookArgs) -> None:
         if failure.exc_type is SystemExit:
@@ -25,6 +33,6 @@ def fail_loudly(record: Record, clock: Clock) -> None:
             record("fault", clock.now_us(), what="thread", why=why)
         finally:
             sys.stderr.flush()
-            os._exit(FAILED)
+            end()
 
     threading.excepthook = fail

@@ -8,6 +8,7 @@ differently. All weights are float32.
 import ctypes
 import errno
 import hashlib
+import math
 import mmap
 import os
 import warnings
@@ -17,11 +18,13 @@ from pathlib import Path
 import torch
 
 from nodes import tensorfile
-from nodes.models.config import MiniLmConfig, Shape, config_of, weight_shapes
+from nodes.models.config import config_of, weight_shapes
+from nodes.models.decoders import LlamaConfig
+from nodes.models.encoders import BertConfig
+from nodes.models.shapes import Shape
 from nodes.pretrained import minilm_folder
 
 VERSION = 1  # of what `ensure` writes; a change of names, order or distribution needs a new one
-SPREAD = 0.02  # standard deviation of made weights, cut off at twice that
 MADV_POPULATE_READ = 22  # linux/mman.h, since Linux 5.14
 
 
@@ -35,7 +38,7 @@ def ensure(family: str, seed: int, cache_dir: Path) -> Path:
     Raises UnknownFamily, NotInstalled, OSError.
     """
     config = config_of(family)
-    pretrained = isinstance(config, MiniLmConfig) and config.pretrained
+    pretrained = isinstance(config, BertConfig | LlamaConfig) and config.pretrained
     path = cache_dir / (f"{family}-v{VERSION}" + ("" if pretrained else f"-seed{seed}") + ".safetensors")
     if not path.exists():
         weights = _packaged(family) if pretrained else make(family, seed)
@@ -45,22 +48,37 @@ def ensure(family: str, seed: int, cache_dir: Path) -> Path:
 
 
 def make(family: str, seed: int) -> dict[str, torch.Tensor]:
-    """Weights from a seed: norms 1, biases 0, the rest normal, cut off."""
-    generator = torch.Generator().manual_seed(seed)
+    """Weights from a seed: norms 1, biases 0, the rest normal, cut off at twice its standard deviation.
+
+    That is the config's `spread`; of a convolution what keeps the size of its output, because without training the
+    batch norms behind it do not.
+    """
+    generator, spread = torch.Generator().manual_seed(seed), config_of(family).spread
 
     def draw(name: str, shape: Shape) -> torch.Tensor:
-        if name.endswith(".bias"):
+        if name.endswith((".bias", ".running_mean")):
             return torch.zeros(shape)
-        if name.endswith(".weight") and "norm" in name.lower():
+        if name.endswith(".running_var") or (name.endswith(".weight") and _is_norm(name)):
             return torch.ones(shape)
         tensor = torch.empty(shape)
-        return torch.nn.init.trunc_normal_(tensor, 0.0, SPREAD, -2 * SPREAD, 2 * SPREAD, generator=generator)
+        wide = math.sqrt(2 / math.prod(shape[1:])) if name.endswith(".convolution.weight") else spread
+        return torch.nn.init.trunc_normal_(tensor, 0.0, wide, -2 * wide, 2 * wide, generator=generator)
 
     return {name: draw(name, shape) for name, shape in weight_shapes(family).items()}
 
 
+def _is_norm(name: str) -> bool:
+    return "norm" in name.lower() or ".ln_" in name
+
+
 def _packaged(family: str) -> dict[str, torch.Tensor]:
-    found = tensorfile.read(minilm_folder() / "model.safetensors")
+    config = config_of(family)
+    if isinstance(config, LlamaConfig):
+        from nodes import smollm  # its reader of files is for the preparation outside only
+
+        found = smollm.weights(config)
+    else:
+        found = tensorfile.read(minilm_folder() / "model.safetensors")
     return {name: _tensor(found[name]) for name in weight_shapes(family)}
 
 

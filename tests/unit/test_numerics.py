@@ -10,6 +10,7 @@ from nodes.slices import BadTensor, LoadError
 from nodes.slicing import cut
 
 FAMILY = "vit_tiny"
+FAMILIES = (FAMILY, "minilm_tiny", "mobilenet_tiny", "whisper_tiny", "gpt2_tiny", "llama_tiny")
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def loader(folder):
-    return Numeric({family: ModelFile(family, weights.ensure(family, 1, folder)) for family in (FAMILY, "minilm_tiny")})
+    return Numeric({family: ModelFile(family, weights.ensure(family, 1, folder)) for family in FAMILIES})
 
 
 def received(loader, family, first, last):
@@ -32,7 +33,7 @@ def test_tensors_go_to_torch_and_back():
         assert codec.same(_bytes_of(_view(_bytes_of(x))), _bytes_of(x))
 
 
-@pytest.mark.parametrize("family", [FAMILY, "minilm_tiny"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_cut_model_answers_as_the_whole_from_files_and_from_received_weights(family, loader, folder):
     whole = cut(family, weights.load(weights.ensure(family, 1, folder), family))
     x = torch.from_numpy(inputs.make(family, 1, 0))
@@ -42,7 +43,7 @@ def test_a_cut_model_answers_as_the_whole_from_files_and_from_received_weights(f
     assert second.digest == loader.load(family, 1, whole.last, None).digest
 
 
-@pytest.mark.parametrize("family", [FAMILY, "minilm_tiny"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_loader_that_warms_up_gives_the_same_slices(family, loader, folder):
     warm = Numeric({family: ModelFile(family, weights.ensure(family, 1, folder))}, warm=True)
     x = _bytes_of(torch.from_numpy(inputs.make(family, 1, 0)))

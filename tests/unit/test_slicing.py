@@ -85,5 +85,5 @@ def test_tensors_that_do_not_fit() -> None:
 
 def test_families_are_known_by_name() -> None:
     assert {chain_of(family).family for family in CONFIGS} == set(CONFIGS)
-    with pytest.raises(UnknownFamily, match="there are minilm, minilm_tiny, vit_b16, vit_tiny"):
+    with pytest.raises(UnknownFamily, match=", ".join(sorted(CONFIGS))):
         chain_of("resnet")

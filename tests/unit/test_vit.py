@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from nodes import inputs, weights
-from nodes.models.config import VitConfig, config_of
+from nodes.models.config import config_of
+from nodes.models.encoders import VitConfig
 from nodes.slicing import cut, one_thread
 
 
