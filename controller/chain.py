@@ -17,7 +17,22 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from controller.cost import Bools, Floats, Load, Row, Table, backlog_us, runs, speed_now, wait_us
+from controller.cost import (
+    Bools,
+    Floats,
+    Load,
+    Row,
+    Rows,
+    Table,
+    backlog_us,
+    distinct_runs,
+    load_of,
+    memory_bytes,
+    resident,
+    runs,
+    speed_now,
+    wait_us,
+)
 from controller.model import Snapshot
 
 BRANCHES = 64  # nodes of the branch and bound tree; reached only under hard memory pressure
@@ -49,6 +64,21 @@ class Room:
     free: Floats  # (N,)
     held: Bools  # (L, N) blocks
     loaded: frozenset[tuple[int, int, int]] = frozenset()  # runs (first, last, node), their working set with them
+
+
+def room_beside(table: Table, stream: str, others: Rows, loaded: Rows) -> Room:
+    """The room of a stream when `others` are placed and `loaded` stays loaded until the move is over."""
+    free = table.memory - memory_bytes(table, others, loaded)
+    model = table.streams[stream].model
+    same = frozenset(run[1:] for run in distinct_runs(table, others, loaded) if run[0] == model)
+    return Room(free, resident(table, others, loaded)[model], same)
+
+
+def alone(table: Table, snapshot: Snapshot, stream: str) -> Best | None:
+    """The best of a stream that has the world and its memory to itself, None when it has no path: a lower bound."""
+    room = Room(table.memory, np.zeros(table.chain(stream).allowed.shape, dtype=bool))
+    empty = load_of(table, snapshot, {}, {})
+    return solve(chain_cost(table, snapshot, stream, others=empty, weight=1.0, room=room))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,7 +5,9 @@ Rules:
   * A move is driven through `moves.TRANSITIONS`. Nothing is switched before the ledger holds it; nothing a request may
     still use is released. A drain that takes longer than `drain_limit_us` goes on beside the next periods.
   * What was committed is gone forward with: after a crash `begin` takes the last committed placement up again.
-  * A KEEP is recorded only when something triggered. The bytes of a move stand in its `prepare` records only.
+  * A policy that fails is not followed (`guard`); the loop goes on.
+  * A KEEP is recorded only when something triggered; a refusal, and that nothing is feasible, whenever the words
+    change. The bytes of a move stand in its `prepare` records only.
 
     loop = Coordinator(problem, policy, telemetry, agents, phones, clock, ledger, record, stopwatch, 1_000_000)
     loop.begin(0)
@@ -17,10 +19,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controller.cost import UNREACHABLE_US
 from controller.detect import Detector, Rule
+from controller.explain import recorded
+from controller.guard import LIMIT_US, Guard, Verdict
 from controller.ledger import Ledger, LedgerError
-from controller.model import Candidate, Decision, Latency, Placement, Problem, Slice, Snapshot, Trigger
+from controller.model import Decision, Placement, Problem, Slice, Snapshot, Trigger
 from controller.moves import Load, Move, advance, plan_move, route, slices
 from controller.policies.protocol import Policy
 from controller.ports import Agents, Clock, Phones, PrepareFailed, Record, ReleaseFailed, Telemetry
@@ -48,7 +51,10 @@ class _Run:
 
 
 class Coordinator:
-    """`stopwatch` gives real microseconds; `on_live` gets a small dict of texts for progress each period."""
+    """`stopwatch` gives real microseconds; a decision may take `limit_us` of them.
+
+    `on_live` gets a small dict of texts for progress each period.
+    """
 
     def __init__(  # noqa: PLR0917 one argument for each port
         self,
@@ -66,18 +72,20 @@ class Coordinator:
         rule: Rule | None = None,
         drain_limit_us: int = DRAIN_LIMIT_US,
         phase_us: int = 0,
+        limit_us: int = LIMIT_US,
     ) -> None:
-        self._problem, self._policy = problem, policy
+        self._problem = problem
+        self._guard = Guard(problem, policy, stopwatch, limit_us)
         self._telemetry, self._agents, self._phones = telemetry, agents, phones
         self._clock, self._ledger, self._record = clock, ledger, record
-        self._stopwatch, self._period_us, self._phase_us = stopwatch, period_us, phase_us
+        self._period_us, self._phase_us = period_us, phase_us
         self._on_live, self._drain_limit_us = on_live, drain_limit_us
         self._detector = Detector(problem, rule)
         self._current = Placement(0, {})
         self._draining: list[_Run] = []
         self._restarted: tuple[Trigger, ...] = ()
         self._decisions = self._moves = 0
-        self._said = ""
+        self._said = self._reason = ""
 
     @property
     def current(self) -> Placement:
@@ -92,9 +100,9 @@ class Coordinator:
         if committed:
             self._take_up(committed, snapshot)
             return
-        began = self._stopwatch()
-        decision = self._policy.start(snapshot)
-        self._note_decision(decision, now_us, self._stopwatch() - began)
+        verdict = self._guard.start(snapshot)
+        self._note_decision(verdict, snapshot)
+        decision = verdict.decision
         if decision.action == "INFEASIBLE":
             raise NoPlacement(decision.reason)
         why = self._move(decision.placement, snapshot)
@@ -123,11 +131,12 @@ class Coordinator:
         self._live()
 
     def _decide(self, snapshot: Snapshot, triggers: tuple[Trigger, ...]) -> Decision:
-        began = self._stopwatch()
-        decision = self._policy.decide(snapshot, self._current, triggers)
-        took = self._stopwatch() - began
-        if triggers or decision.action in ("REMAP", "RESPLIT"):
-            self._note_decision(decision, snapshot.now_us, took)
+        verdict = self._guard.decide(snapshot, self._current, triggers)
+        decision = verdict.decision
+        moves = decision.action in ("REMAP", "RESPLIT")
+        trouble = verdict.refused or decision.action == "INFEASIBLE"
+        if triggers or moves or (trouble and decision.reason != self._reason):
+            self._note_decision(verdict, snapshot)
         return decision
 
     def _move(self, placement: Placement, snapshot: Snapshot) -> str:
@@ -253,21 +262,17 @@ class Coordinator:
             why=why,
         )
 
-    def _note_decision(self, decision: Decision, t_us: int, duration_us: int) -> None:
+    def _note_decision(self, verdict: Verdict, snapshot: Snapshot) -> None:
+        decision = verdict.decision
         self._decisions += 1
-        self._said = f"{decision.action}: {decision.reason}"
+        self._reason, self._said = decision.reason, f"{decision.action}: {decision.reason}"
         self._record(
             "decision",
-            t_us,
+            snapshot.now_us,
             n=self._decisions,
-            action=decision.action,
-            reason=decision.reason,
-            triggers=[dataclasses.asdict(trigger) for trigger in decision.triggers],
-            candidates=[_shown(candidate) for candidate in decision.candidates],
-            epoch=decision.placement.epoch,
-            duration_us=duration_us,
-            lower_bound_us=decision.lower_bound_us,
-            gap=_gap(decision),
+            **recorded(self._problem, snapshot, decision),
+            duration_us=verdict.took_us,
+            refused=verdict.refused,
         )
 
     def _live(self) -> None:
@@ -284,23 +289,3 @@ def placement_text(problem: Problem, nodes: Mapping[str, tuple[str, ...]]) -> st
         return " ".join(f"{p.node}[{p.first}-{p.last - 1}]" for p in route(problem, stream, nodes[stream]))
 
     return "; ".join(f"{stream}: {way(stream)}" for stream in sorted(nodes))
-
-
-def _shown(candidate: Candidate) -> dict[str, Any]:
-    shown = dataclasses.asdict(candidate)
-    shown["nodes"] = {stream: list(row) for stream, row in candidate.nodes.items()}
-    shown["predicted"] = {stream: _parts(latency) for stream, latency in candidate.predicted.items()}
-    return shown
-
-
-def _parts(latency: Latency) -> dict[str, int]:
-    return {**dataclasses.asdict(latency), "total_us": latency.total_us}
-
-
-def _gap(decision: Decision) -> float | None:
-    """How far the chosen candidate is above the lower bound, as a share; None when neither is known."""
-    chosen = next((c for c in decision.candidates if not c.why_not), None)
-    if chosen is None or decision.lower_bound_us <= 0:
-        return None
-    total = sum(latency.total_us for latency in chosen.predicted.values())
-    return round(total / decision.lower_bound_us - 1, 6) if total < UNREACHABLE_US else None

@@ -16,7 +16,7 @@ A `Row` is the placement of one stream as host positions, one for each block.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 
@@ -43,7 +43,7 @@ class Chain:
     weight: Floats  # (L,) bytes
     working: Floats  # (L,) bytes
     data: Floats  # (L+1,) bytes that cross before block l; data[L] is the answer
-    allowed: Bools  # (L, N) privacy: the block's input and output may be on this host
+    allowed: Bools  # (L, N) privacy, pins and vetoes: the block may be on this host
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +55,8 @@ class Table:
     streams: Mapping[str, Stream]
     speed: Floats  # (N,) flops per microsecond
     memory: Floats  # (N,) bytes
-    chains: Mapping[str, Chain]
+    chains: Mapping[str, Chain]  # of each model, by privacy alone
+    ways: Mapping[str, Chain]  # of each stream, its pins and all vetoes applied
 
     def row(self, nodes: tuple[str, ...]) -> Row:
         return tuple(self.index[name] for name in nodes)
@@ -64,7 +65,7 @@ class Table:
         return tuple(self.problem.hosts[n].name for n in row)
 
     def chain(self, stream: str) -> Chain:
-        return self.chains[self.streams[stream].model]
+        return self.ways[stream]
 
     def source(self, stream: str) -> int:
         return self.index[self.streams[stream].source]
@@ -84,13 +85,16 @@ class Load:
 
 def tabulate(problem: Problem) -> Table:
     hosts = problem.hosts
+    index = {host.name: n for n, host in enumerate(hosts)}
+    chains = {name: _chain(problem, model) for name, model in problem.models.items()}
     return Table(
         problem=problem,
-        index={host.name: n for n, host in enumerate(hosts)},
+        index=index,
         streams={stream.name: stream for stream in problem.streams},
         speed=np.array([host.flops_per_s / 1e6 for host in hosts]),
         memory=np.array([float(host.memory_bytes) for host in hosts]),
-        chains={name: _chain(problem, model) for name, model in problem.models.items()},
+        chains=chains,
+        ways={stream.name: _way(problem, index, stream, chains[stream.model]) for stream in problem.streams},
     )
 
 
@@ -110,6 +114,18 @@ def _chain(problem: Problem, model: Model) -> Chain:
             [[may_hold(host, block) for host in problem.hosts] for block in range(len(blocks))], dtype=bool
         ),
     )
+
+
+def _way(problem: Problem, index: Mapping[str, int], stream: Stream, chain: Chain) -> Chain:
+    """What is left of a chain to one stream by its pins and all vetoes."""
+    pins = {block: index[node] for (name, block), node in problem.pins.items() if name == stream.name}
+    if not pins and not problem.vetoes:
+        return chain
+    allowed = chain.allowed.copy()
+    allowed[:, [index[node] for node in problem.vetoes]] = False
+    for block, n in pins.items():
+        allowed[block] &= np.arange(len(index)) == n
+    return replace(chain, allowed=allowed)
 
 
 @lru_cache(maxsize=4096)

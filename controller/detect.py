@@ -1,4 +1,4 @@
-"""Change detection: what got at least 20 % slower, and stayed so.
+"""Change detection: what got at least 20 % slower, and stayed so. Every path in use, and end to end.
 
 Everything watched is a time, so that one rule serves all:
   link_latency  the delay of a path that a stream uses
@@ -16,6 +16,11 @@ The rule for one series, given one sample a window:
   4. After a firing the series is quiet for `cooldown_us`; high samples are counted then, firing waits.
   5. A missing sample changes nothing. After a move all series learn again, quiet for `cooldown_us`.
 Comparisons are of integers: exactly 20 % fires. Nodes that go down or come up are told at once, every time.
+
+The method `cusum` (Page 1954, one-sided, bounded) replaces the count in 2. and 3. by a sum: each sample adds what it is
+above the reference in parts of it, less `drift`, but not more than rise - drift; the sum is never below 0 and fires at
+windows * (rise - drift). So a step of `rise` fires as soon as by the count, one of more than `drift` later, one
+of up to `drift` never; a spike cannot fire alone; a low sample between high ones takes back, it does not start anew.
 """
 
 from collections.abc import Mapping
@@ -38,6 +43,8 @@ class Rule:
     windows: int = 2
     learn: int = 3
     cooldown_us: int = 5_000_000
+    method: Literal["count", "cusum"] = "count"
+    drift_ppm: int = 100_000  # cusum only, below rise_ppm
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,7 @@ class Series:
     learned: tuple[int, ...] = ()  # the last samples, while there is no baseline
     baseline: int | None = None
     level: int | None = None  # at which it last fired; None: calm
-    high: int = 0  # high samples in a row
+    high: int = 0  # high samples in a row; of cusum the sum in ppm
     low: tuple[int, ...] = ()  # low samples in a row
 
 
@@ -66,11 +73,21 @@ def observe(rule: Rule, series: Series, now_us: int, value: int, least: int = 0)
     if value * PPM <= baseline * (PPM - rule.rise_ppm):
         return _fallen(rule, series, value), False
     reference = baseline if series.level is None else series.level
-    above = value * PPM >= reference * (PPM + rule.rise_ppm) and value - reference >= least
-    high = series.high + 1 if above else 0
-    if high >= rule.windows and not quiet:
+    high, enough = _evidence(rule, series.high, reference, value, least)
+    if high >= enough and not quiet:
         return replace(series, level=value, high=0, low=(), quiet_until_us=now_us + rule.cooldown_us), True
     return replace(series, high=high, low=()), False
+
+
+def _evidence(rule: Rule, high: int, reference: int, value: int, least: int) -> tuple[int, int]:
+    """(the evidence of a rise with this sample, how much fires)."""
+    if rule.method == "count":
+        above = value * PPM >= reference * (PPM + rule.rise_ppm) and value - reference >= least
+        return high + 1 if above else 0, rule.windows
+    step = rule.rise_ppm - rule.drift_ppm
+    part = (value - reference) * PPM // max(reference, 1) - rule.drift_ppm
+    part = min(part, step if value - reference >= least else 0)
+    return min(max(high + part, 0), rule.windows * step), rule.windows * step
 
 
 def _fallen(rule: Rule, series: Series, value: int) -> Series:

@@ -73,6 +73,8 @@ class Problem:
     weights: Literal["prestaged", "transfer"] = "prestaged"
     hop_overhead_us: int = 1000  # framing, RPC and TCP start of one hop
     seed: int = 0
+    pins: Mapping[tuple[str, int], str] = field(default_factory=dict)  # (stream, block) -> the node it must be on
+    vetoes: frozenset[str] = frozenset()  # nodes that must hold nothing
 
 
 @dataclass(frozen=True, slots=True)

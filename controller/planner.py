@@ -17,16 +17,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from controller.chain import Room, chain_cost, overfull_in, solve, solve_within
+from controller.chain import alone, chain_cost, overfull_in, room_beside, solve_within
 from controller.cost import (
     Row,
     Rows,
     Table,
-    distinct_runs,
     load_of,
     memory_bytes,
     predict,
-    resident,
     runs,
     speed_now,
     tabulate,
@@ -57,10 +55,10 @@ class Planner:
         self, snapshot: Snapshot, order: Sequence[str], weights: Mapping[str, float], current: Rows | None = None
     ) -> Plan:
         """The best placement found for the streams in `order`, those first in it choosing first."""
-        alone = {stream: self._alone(snapshot, stream) for stream in order}
-        stranded = tuple(s for s in order if alone[s] is None)
+        best = {stream: alone(self.table, snapshot, stream) for stream in order}
+        stranded = tuple(s for s in order if best[s] is None)
         free = [s for s in order if s not in stranded]
-        bound = sum(cost for cost in alone.values() if cost is not None)
+        bound = sum(found.cost_us for found in best.values() if found is not None)
         current, weights = current or {}, weights_without(weights, stranded)
         kept = {s: current[s] for s in stranded if s in current}
         turn = _Turn(self.table, snapshot, weights, current)
@@ -89,14 +87,6 @@ class Planner:
             for stream, row in rows.items()
             for first, last, n in runs(row)
         )
-
-    def _alone(self, snapshot: Snapshot, stream: str) -> float | None:
-        """The latency of a stream that has the world and its memory to itself; None when it has no path."""
-        empty = load_of(self.table, snapshot, {}, {})
-        held = np.zeros(self.table.chain(stream).allowed.shape, dtype=bool)
-        room = Room(self.table.memory, held)
-        best = solve(chain_cost(self.table, snapshot, stream, others=empty, weight=1.0, room=room))
-        return best.cost_us if best else None
 
     @staticmethod
     def _from_nothing(turn: "_Turn", free: list[str], kept: Rows) -> tuple[list[dict[str, Row]], tuple[str, ...]]:
@@ -162,7 +152,7 @@ class _Turn:
 
     def _respond(self, stream: str, others: Rows) -> Row | None:
         load = load_of(self._table, self._snapshot, others, self._weights)
-        room = self._room(stream, others)
+        room = room_beside(self._table, stream, others, self._loaded)
         weight = self._weights.get(stream, 1.0)
         cost = chain_cost(self._table, self._snapshot, stream, others=load, weight=weight, room=room)
         found = solve_within(cost, overfull_in(self._table, stream, room))
@@ -184,11 +174,3 @@ class _Turn:
             if not changed or len(order) == 1:
                 break
         return settled
-
-    def _room(self, stream: str, others: Rows) -> Room:
-        table = self._table
-        held = resident(table, others, self._loaded)
-        free = table.memory - memory_bytes(table, others, self._loaded)
-        model = table.streams[stream].model
-        loaded = frozenset(run[1:] for run in distinct_runs(table, others, self._loaded) if run[0] == model)
-        return Room(free, held[model], loaded)

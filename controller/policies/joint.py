@@ -121,11 +121,8 @@ class Joint:
         share = (before - after) / before if before > 0 else 0.0
         served = before < UNREACHABLE_US
         was = f"{before / 1e3:.1f} ms" if served else "not served"
-        said = (
-            f"weighted latency {was} -> {after / 1e3:.1f} ms ({-100 * share:.1f} %), "
-            f"gain {gain / 1e6:.2f} s in {self._horizon_us / 1e6:g} s, cost {cost / 1e6:.2f} s, "
-            f"moves {', '.join(moved)}"
-        )
+        won = f" ({-100 * share:.1f} %), gain {gain / 1e6:.2f} s in {self._horizon_us / 1e6:g} s" if served else ""
+        said = f"weighted latency {was} -> {after / 1e3:.1f} ms{won}, cost {cost / 1e6:.2f} s, moves {', '.join(moved)}"
         if gain <= cost:
             why_not = "the gain is not worth the move"
         elif share < self._min_gain:

@@ -77,7 +77,7 @@ def _trouble(planner: Planner, snapshot: Snapshot, plan: Plan, rows: Rows | None
     if rows is None or missing:
         return f"no node that is up, permitted and big enough can be reached by: {', '.join(missing)}"
     if not planner.permitted(snapshot, rows):
-        return "the placement asked for uses a node that is down or that the data may not enter"
+        return "the placement asked for uses a node that is down, or that privacy, a pin or a veto forbids"
     if not planner.fits(rows, {}):
         return "the placement asked for does not fit into the memory of its nodes"
     return ""

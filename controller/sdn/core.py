@@ -121,20 +121,25 @@ def taken(state: State) -> State:
 
 
 def step(state: State, event: Event, now_us: int) -> tuple[State, tuple[Message, ...]]:
-    after = _seen(state, event, now_us)
-    words = graph.differences(state.graph, after)
+    before, after = state.graph, _seen(state, event, now_us)
+    words = graph.differences(before, after)
     messages: list[Message] = []
     if isinstance(event, SwitchJoined):
         messages.append(Clear(event.dpid))
         state = replace(state, tables={d: table for d, table in state.tables.items() if d != event.dpid})
     state = replace(state, graph=after, changes=(*state.changes, *words)[-CHANGES_MAX:])
-    if words or isinstance(event, SwitchJoined | Review):
+    newcomer = graph.newcomer(before, after)
+    if newcomer is not None:
+        state, mods = _welcomed(state, newcomer)
+        messages += mods
+    elif words or isinstance(event, SwitchJoined | Review):
         state, mods = _rerouted(state)
         messages += mods
-    if isinstance(event, Measure) or _new_ground(event):
-        messages += _probes(after)
     if isinstance(event, Measure):
+        messages += _probes(after)
         messages += [ReadCounters(dpid) for dpid in sorted(after.round_trips_us)]
+    else:
+        messages += _new_ground(event, before, after)
     return state, tuple(messages)
 
 
@@ -177,9 +182,27 @@ def _rerouted(state: State) -> tuple[State, tuple[FlowMod, ...]]:
     return changed, flows.diff(state.tables, tables)
 
 
-def _new_ground(event: Event) -> bool:
-    """Whether there may be a link that is worth looking for before the period is over."""
-    return isinstance(event, SwitchJoined) or (isinstance(event, PortSet) and event.port.up)
+def _welcomed(state: State, host: graph.Host) -> tuple[State, tuple[FlowMod, ...]]:
+    """Ways to one new host and nothing else: to lay all anew for each of many takes the square of their number."""
+    home = host.at[0]
+    trees = state.trees
+    if home in state.graph.round_trips_us and home not in trees:
+        trees = {**trees, home: paths.least_latency(state.graph, home)}
+    tables, mods = flows.added(state.tables, flows.ways(state.graph, trees, host))
+    return replace(state, trees=trees, tables=tables), mods
+
+
+def _new_ground(event: Event, before: Graph, after: Graph) -> list[Message]:
+    """Probes where there may be a link that is worth looking for before the period is over."""
+    match event:
+        case SwitchJoined(dpid, ports):
+            return [Echo(dpid), *(Probe(*port.at) for port in ports if port.up)]
+        case PortSet(port) if port.up and port.at in after.ports:
+            return [Echo(port.at[0]), Probe(*port.at)]
+        case FrameSeen(at) if after.links is not before.links:  # a link that works one way may work the other way too
+            back = after.links.get(at)
+            return [] if back is not None and after.link_up(back) else [Echo(at[0]), Probe(*at)]
+    return []
 
 
 def _probes(known: Graph) -> list[Message]:

@@ -5,11 +5,11 @@ or from a host where it is known to be, and shows the controller whoever is new;
 the rest: nothing is ever flooded. A new path is laid from its end to its beginning and before an old one is taken away.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from controller.sdn.graph import Graph
+from controller.sdn.graph import Graph, Host
 from controller.sdn.paths import Tree
 
 ADMIT, FORWARD = 0, 1  # tables
@@ -62,17 +62,34 @@ def tables(graph: Graph, trees: Mapping[int, Tree]) -> dict[int, frozenset[Flow]
         if dpid in wanted:
             wanted[dpid].add(Flow(ADMIT, 100, (("in_port", port),), goto=FORWARD))
     for host in graph.hosts.values():
-        home, port = host.at
-        if home not in wanted:
-            continue
-        wanted[home].add(Flow(ADMIT, 100, (("in_port", port), ("eth_src", host.mac)), goto=FORWARD))
-        to_host: Match = (("eth_dst", host.mac),)
-        wanted[home].add(Flow(FORWARD, 100, to_host, output=port))
-        for dpid, (source, _) in trees[home].hops.items() if home in trees else ():
-            rank = len(trees[home].path(dpid))
-            if dpid in wanted:
-                wanted[dpid].add(Flow(FORWARD, 100, to_host, output=source[1], rank=rank))
+        for dpid, flow in ways(graph, trees, host):
+            wanted[dpid].add(flow)
     return {dpid: frozenset(flows) for dpid, flows in wanted.items()}
+
+
+def ways(graph: Graph, trees: Mapping[int, Tree], host: Host) -> Iterator[tuple[int, Flow]]:
+    """What one host needs: let in where it is, reached from every connected switch that has a path."""
+    home, port = host.at
+    if home not in graph.round_trips_us:
+        return
+    yield home, Flow(ADMIT, 100, (("in_port", port), ("eth_src", host.mac)), goto=FORWARD)
+    to_host: Match = (("eth_dst", host.mac),)
+    yield home, Flow(FORWARD, 100, to_host, output=port)
+    if home not in trees:
+        return
+    for dpid, (source, _) in trees[home].hops.items():
+        if dpid in graph.round_trips_us:
+            yield dpid, Flow(FORWARD, 100, to_host, output=source[1], rank=len(trees[home].path(dpid)))
+
+
+def added(old: Tables, more: Iterable[tuple[int, Flow]]) -> tuple[Tables, tuple[FlowMod, ...]]:
+    """The tables with some flows more, and the changes in the order to send them."""
+    new = dict(old)
+    mods = []
+    for dpid, flow in more:
+        new[dpid] = new.get(dpid, frozenset()) | {flow}
+        mods.append(FlowMod(dpid, "add", flow))
+    return new, tuple(sorted(mods, key=_order))
 
 
 def diff(old: Tables, new: Tables) -> tuple[FlowMod, ...]:

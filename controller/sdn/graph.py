@@ -5,7 +5,7 @@ Rules: a `Graph` is a value; each function takes what was seen and returns the n
 while both its ports are up and frames keep coming. A port with a link is a switch port and never holds a host.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 PortId = tuple[int, int]  # dpid, port number
@@ -170,27 +170,50 @@ def aged(graph: Graph, now_us: int, age_us: int) -> Graph:
     return replace(graph, links={**graph.links, **late}) if late else graph
 
 
+def newcomer(old: Graph, new: Graph) -> Host | None:
+    """The host that was learned, when that is all that changed."""
+    rest = (old.round_trips_us, old.ports, old.links), (new.round_trips_us, new.ports, new.links)
+    if len(new.hosts) != len(old.hosts) + 1 or any(a is not b for a, b in zip(*rest, strict=True)):
+        return None
+    (mac,) = new.hosts.keys() - old.hosts.keys()
+    return new.hosts[mac]
+
+
 def differences(old: Graph, new: Graph) -> tuple[str, ...]:
-    """What changed in the shape of the network, in words; empty when only numbers changed."""
+    """What changed in the shape of the network, in words; empty when only numbers changed.
+
+    A part that is the very same value is not looked at: most events change one.
+    """
     words: list[str] = []
-    words += [f"switch {d} left" for d in sorted(old.round_trips_us.keys() - new.round_trips_us.keys())]
-    words += [f"switch {d} joined" for d in sorted(new.round_trips_us.keys() - old.round_trips_us.keys())]
-    for at in sorted(old.ports.keys() & new.ports.keys()):
-        if old.ports[at].up != new.ports[at].up:
-            words.append(f"port {'up' if new.ports[at].up else 'down'} {new.ports[at].name}")
-    words += [f"port removed {old.ports[at].name}" for at in sorted(old.ports.keys() - new.ports.keys())]
-    words += [f"port added {new.ports[at].name}" for at in sorted(new.ports.keys() - old.ports.keys())]
-    before = {(link.source, link.target) for link in old.up_links()}
-    after = {(link.source, link.target) for link in new.up_links()}
-    words += [f"link lost {_ends(ends)}" for ends in sorted(before - after)]
-    words += [f"link found {_ends(ends)}" for ends in sorted(after - before)]
-    for mac in sorted(old.hosts.keys() | new.hosts.keys()):
-        was, now = old.hosts.get(mac), new.hosts.get(mac)
-        if now is None:
-            words.append(f"host forgotten {mac}")
-        elif was is None or was.at != now.at:
-            words.append(f"host {'found' if was is None else 'moved'} {mac} at {now.at[0]}:{now.at[1]}")
+    if new.round_trips_us is not old.round_trips_us:
+        words += [f"switch {d} left" for d in sorted(old.round_trips_us.keys() - new.round_trips_us.keys())]
+        words += [f"switch {d} joined" for d in sorted(new.round_trips_us.keys() - old.round_trips_us.keys())]
+    if new.ports is not old.ports:
+        words += _ports_changed(old.ports, new.ports)
+    if new.ports is not old.ports or new.links is not old.links:
+        before = {(link.source, link.target) for link in old.links.values() if old.link_up(link)}
+        after = {(link.source, link.target) for link in new.links.values() if new.link_up(link)}
+        words += [f"link lost {_ends(ends)}" for ends in sorted(before - after)]
+        words += [f"link found {_ends(ends)}" for ends in sorted(after - before)]
+    if new.hosts is not old.hosts:
+        words += _hosts_changed(old.hosts, new.hosts)
     return tuple(words)
+
+
+def _ports_changed(old: Mapping[PortId, Port], new: Mapping[PortId, Port]) -> Iterator[str]:
+    for at in sorted(at for at in old.keys() & new.keys() if old[at].up != new[at].up):
+        yield f"port {'up' if new[at].up else 'down'} {new[at].name}"
+    yield from (f"port removed {old[at].name}" for at in sorted(old.keys() - new.keys()))
+    yield from (f"port added {new[at].name}" for at in sorted(new.keys() - old.keys()))
+
+
+def _hosts_changed(old: Mapping[str, Host], new: Mapping[str, Host]) -> Iterator[str]:
+    for mac in sorted(dict(old.items() ^ new.items())):
+        was, now = old.get(mac), new.get(mac)
+        if now is None:
+            yield f"host forgotten {mac}"
+        elif was is None or was.at != now.at:
+            yield f"host {'found' if was is None else 'moved'} {mac} at {now.at[0]}:{now.at[1]}"
 
 
 def _ends(ends: tuple[PortId, PortId]) -> str:

@@ -1,0 +1,76 @@
+"""A decision as the journal holds it: what was seen, what triggered, what was weighed, and why. Pure."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from itertools import pairwise
+from typing import Any
+
+from controller.cost import UNREACHABLE_US
+from controller.model import Candidate, Decision, Latency, Problem, Snapshot
+
+
+def recorded(problem: Problem, snapshot: Snapshot, decision: Decision) -> dict[str, Any]:
+    """The fields of a `decision` record that come from the decision itself."""
+    return {
+        "action": decision.action,
+        "reason": decision.reason,
+        "triggers": [asdict(trigger) for trigger in decision.triggers],
+        "seen": _seen(problem, snapshot, decision),
+        "candidates": [_candidate(candidate) for candidate in decision.candidates],
+        "epoch": decision.placement.epoch,
+        "lower_bound_us": decision.lower_bound_us,
+        "gap": gap(decision),
+    }
+
+
+def gap(decision: Decision) -> float | None:
+    """How far the chosen candidate is above the lower bound, as a share; None when neither is known."""
+    chosen = next((c for c in decision.candidates if not c.why_not), None)
+    if chosen is None or decision.lower_bound_us <= 0:
+        return None
+    total = sum(latency.total_us for latency in chosen.predicted.values())
+    return round(total / decision.lower_bound_us - 1, 6) if total < UNREACHABLE_US else None
+
+
+def _seen(problem: Problem, snapshot: Snapshot, decision: Decision) -> dict[str, Any]:
+    """What was known of the nodes and paths that the candidates use, and the measured latencies."""
+    index = {host.name: n for n, host in enumerate(problem.hosts)}
+    pairs = sorted(set(_paths(problem, decision)))
+    nodes = sorted({name for nodes in _placements(decision) for row in nodes.values() for name in row})
+    return {
+        "nodes": [{"node": name, **asdict(snapshot.nodes[index[name]])} for name in nodes],
+        "paths": [
+            {
+                "from": a,
+                "to": b,
+                "delay_us": int(snapshot.delay_us[index[a], index[b]]),
+                "rate_bps": int(snapshot.rate_bps[index[a], index[b]]),
+            }
+            for a, b in pairs
+        ],
+        "latency_us": {stream: int(us) for stream, us in sorted(snapshot.latency_us.items())},
+    }
+
+
+def _placements(decision: Decision) -> tuple[Mapping[str, tuple[str, ...]], ...]:
+    """What was weighed, and what serves."""
+    return (decision.placement.nodes, *(candidate.nodes for candidate in decision.candidates))
+
+
+def _paths(problem: Problem, decision: Decision) -> Iterator[tuple[str, str]]:
+    source = {stream.name: stream.source for stream in problem.streams}
+    for nodes in _placements(decision):
+        for stream, row in nodes.items():
+            stops = (source[stream], *row, source[stream])
+            yield from ((a, b) for a, b in pairwise(stops) if a != b)
+
+
+def _candidate(candidate: Candidate) -> dict[str, Any]:
+    shown = asdict(candidate)
+    shown["nodes"] = {stream: list(row) for stream, row in candidate.nodes.items()}
+    shown["predicted"] = {stream: _parts(latency) for stream, latency in candidate.predicted.items()}
+    return shown
+
+
+def _parts(latency: Latency) -> dict[str, int]:
+    return {**asdict(latency), "total_us": latency.total_us}

@@ -1,0 +1,77 @@
+"""Calls a policy so that whatever it does, the service goes on: the last good placement stays, the journal says why.
+
+A policy is refused when it raises, when it takes longer than the limit, and when what it says cannot be done
+(`validity`). Then the answer is KEEP, or at the start, when there is nothing to keep, the optimum of what is known. The
+limit is of real time: far above what a decision should take, so that a busy machine changes no run.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from controller.model import Decision, Placement, Problem, Snapshot, Trigger
+from controller.planner import Planner
+from controller.policies.protocol import Policy
+from controller.policies.start import start
+from controller.validity import objection
+from controller.watch import TimeUp, watched
+
+LIMIT_US = 10_000_000
+SHOWN = 300  # characters of what it raised
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`refused`: why the policy's own answer was not taken; empty when `decision` is its own."""
+
+    decision: Decision
+    took_us: int
+    refused: str = ""
+
+
+class Guard:
+    """`stopwatch` gives real microseconds."""
+
+    def __init__(
+        self, problem: Problem, policy: Policy, stopwatch: Callable[[], int], limit_us: int = LIMIT_US
+    ) -> None:
+        self._policy, self._stopwatch, self._limit_us = policy, stopwatch, limit_us
+        self._planner = Planner(problem)
+        self._ours = type(policy).__module__.startswith("controller.policies.")
+
+    def start(self, snapshot: Snapshot) -> Verdict:
+        verdict = self._judged(snapshot, Placement(0, {}), lambda: self._policy.start(snapshot))
+        if not verdict.refused:
+            return verdict
+        instead = start(self._planner, snapshot, {})
+        said = f"{verdict.refused}; in its place {instead.reason}"
+        return replace(verdict, decision=replace(instead, reason=said))
+
+    def decide(self, snapshot: Snapshot, current: Placement, triggers: tuple[Trigger, ...]) -> Verdict:
+        verdict = self._judged(snapshot, current, lambda: self._policy.decide(snapshot, current, triggers))
+        if not verdict.refused:
+            return verdict
+        said = f"{verdict.refused}; the last good placement stays"
+        return replace(verdict, decision=Decision("KEEP", current, triggers, (), said))
+
+    def _judged(self, snapshot: Snapshot, current: Placement, ask: Callable[[], Decision]) -> Verdict:
+        began, decision, why = self._stopwatch(), Decision("KEEP", current, (), (), ""), ""
+        try:
+            decision = self._asked(ask)
+            objected = objection(self._planner.table, snapshot, current, decision)
+            why = f"the policy's answer was refused: {objected}" if objected else ""
+        except TimeUp:
+            why = f"the policy was stopped after its {self._limit_us / 1e6:g} s"
+        except SystemExit:
+            why = "the policy wanted to end the process"
+        except Exception as error:
+            why = f"the policy raised {type(error).__name__}: {error}"[:SHOWN]
+        took = self._stopwatch() - began
+        if not why and took > self._limit_us:
+            why = f"the policy took {took / 1e6:.3f} s, its limit is {self._limit_us / 1e6:g} s"
+        return Verdict(decision, took, why)
+
+    def _asked(self, ask: Callable[[], Decision]) -> Decision:
+        if self._ours:
+            return ask()
+        with watched(self._stopwatch, self._limit_us):
+            return ask()

@@ -1,0 +1,91 @@
+"""Whether what a policy says can be done: the first thing that speaks against a decision, by name. Pure.
+
+A move must place every block of every stream once; on nodes that exist, are up, and that privacy, pins and vetoes
+allow; and all must fit into memory beside what is loaded until the move is over. A stream whose place does not change
+may stay on a node that is down: nothing else may be open to it.
+"""
+
+from collections.abc import Mapping
+
+from controller.cost import Rows, Table, memory_bytes
+from controller.model import Decision, Model, Placement, Snapshot
+
+MOVES = ("REMAP", "RESPLIT")
+STAYS = ("KEEP", "INFEASIBLE")
+
+
+def objection(table: Table, snapshot: Snapshot, current: Placement, decision: object) -> str:
+    """Why the decision is refused, empty when it is not. `current` of epoch 0: it is the first placement."""
+    if not isinstance(decision, Decision):
+        return f"it answered {type(decision).__name__}; a Decision is right"
+    if decision.action not in (*STAYS, *MOVES):
+        return f"no action {decision.action!r}; right are {', '.join((*STAYS, *MOVES))}"
+    for candidate in decision.candidates:
+        if wrong := _named(table, candidate.nodes):
+            return f"its candidate {candidate.name}: {wrong}"
+    if decision.action in STAYS:
+        return _staying(current, decision)
+    placement = decision.placement
+    if placement.epoch <= current.epoch:
+        return f"its epoch is {placement.epoch}; a move from epoch {current.epoch} has a higher one"
+    nodes = placement.nodes
+    return _missing(table, nodes) or _named(table, nodes) or _place(table, snapshot, current, nodes)
+
+
+def _staying(current: Placement, decision: Decision) -> str:
+    if not current.epoch and decision.action == "KEEP":
+        return "there is nothing to keep yet"
+    if current.epoch and decision.placement != current:
+        return f"it says {decision.action} and carries another placement"
+    return ""
+
+
+def _named(table: Table, nodes: Mapping[str, tuple[str, ...]]) -> str:
+    """Streams, blocks and nodes that there are."""
+    for stream, row in nodes.items():
+        if stream not in table.streams:
+            return f"there is no stream {stream!r}"
+        blocks = len(table.chain(stream).weight)
+        if len(row) != blocks:
+            return f"stream {stream} has {len(row)} nodes for {blocks} blocks"
+        for name in row:
+            if name not in table.index:
+                return f"stream {stream}: there is no node {name!r}"
+    return ""
+
+
+def _missing(table: Table, nodes: Mapping[str, tuple[str, ...]]) -> str:
+    return next((f"stream {stream} is placed nowhere" for stream in table.streams if stream not in nodes), "")
+
+
+def _place(table: Table, snapshot: Snapshot, current: Placement, nodes: Mapping[str, tuple[str, ...]]) -> str:
+    for stream, names in nodes.items():
+        allowed, model = table.chain(stream).allowed, table.problem.models[table.streams[stream].model]
+        for block, name in enumerate(names):
+            if not allowed[block, table.index[name]]:
+                return f"{stream}/{model.blocks[block].name} on {name}: {_forbidden(table, stream, block, name, model)}"
+            if not snapshot.nodes[table.index[name]].up and names != current.nodes.get(stream):
+                return f"stream {stream} moves to {name}, which is down"
+    rows = {stream: table.row(names) for stream, names in nodes.items()}
+    return _memory(table, rows, {stream: table.row(names) for stream, names in current.nodes.items()})
+
+
+def _forbidden(table: Table, stream: str, block: int, name: str, model: Model) -> str:
+    problem = table.problem
+    if name in problem.vetoes:
+        return "the experiment's veto forbids the node"
+    pinned = problem.pins.get((stream, block), name)
+    if pinned != name:
+        return f"the experiment pins it to {pinned}"
+    zone = problem.hosts[table.index[name]].zone
+    before = model.blocks[block - 1].output_class if block else model.input_class
+    kinds = [k for k in (before, model.blocks[block].output_class) if zone not in problem.zones.get(k, {zone})]
+    return f"its {kinds[0]} data may not enter zone {zone}"
+
+
+def _memory(table: Table, rows: Rows, loaded: Rows) -> str:
+    need = memory_bytes(table, rows, loaded)
+    for n, host in enumerate(table.problem.hosts):
+        if need[n] > host.memory_bytes:
+            return f"{host.name} needs {round(need[n])} bytes with what is loaded, and has {host.memory_bytes}"
+    return ""
