@@ -5,16 +5,20 @@ hashing: adding a stream changes no other stream.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any, Literal, get_args
 
+from testbed.addresses import ip_of, mac_of
 from testbed.devices import PROFILES
 from testbed.experiment.schema import Event, Experiment, Impaired, Node, Way
+from testbed.failures import cut_events, failure_changes
+from testbed.handovers import handover_changes
 from testbed.impairment import fields, loss_ppm, show
 from testbed.plan import Change, HostPlan, LinkPlan, ModelPlan, Plan, SlaPlan, StreamPlan, SwitchPlan
-from testbed.quantity import PPM
+from testbed.quantity import PPM, show_duration
 from testbed.schedule import Lane, LinkEvent, schedule
 from testbed.trace.series import Direction
 from testbed.workload import arrivals_us
@@ -37,12 +41,22 @@ def seed_for(seed: int, concern: str) -> int:
 
 
 def compile_plan(
-    experiment: Experiment, model_files: Mapping[str, ModelFiles], clock: Literal["virtual", "real"] | None = None
+    experiment: Experiment,
+    model_files: Mapping[str, ModelFiles],
+    clock: Literal["virtual", "real"] | None = None,
+    *,
+    replans: bool = True,
 ) -> Plan:
-    """`clock` None takes the experiment's. Raises KeyError for a model without files."""
+    """`clock` None takes the experiment's; `replans`: the kernel's netem does (testbed.schedule).
+
+    Raises KeyError for a model without files.
+    """
     lanes = list(_lanes(experiment))
     node_changes = [*_first_loads(experiment), *_node_events(experiment)]
-    timed = schedule(lanes, list(_link_events(experiment)), node_changes, experiment.duration_us)
+    node_changes += handover_changes(experiment, lambda phone: _gauss(experiment.seed, phone))
+    node_changes += failure_changes(experiment)
+    link_events = [*_link_events(experiment), *cut_events(experiment)]
+    timed = schedule(lanes, link_events, node_changes, experiment.duration_us, replans=replans)
     return Plan(
         name=experiment.name,
         seed=experiment.seed,
@@ -60,6 +74,7 @@ def compile_plan(
         policy=experiment.policy.name,
         sla=SlaPlan(experiment.sla.percentile, experiment.sla.latency_us, experiment.sla.window_us),
         policy_options=experiment.policy.options,
+        detection=experiment.detection.model_dump(),
         zones={
             kind: tuple(zones)
             for kind in ("raw", "feature", "public")
@@ -67,6 +82,7 @@ def compile_plan(
         },
         weights=experiment.weights,
         numerics=experiment.numerics,
+        probes=experiment.probes,
         telemetry_period_us=experiment.telemetry_period_us,
     )
 
@@ -83,8 +99,8 @@ def _host(name: str, node: Node, number: int) -> HostPlan:
         name=name,
         kind=node.kind,
         zone=node.home,
-        ip=f"10.0.0.{number}",
-        mac=f"02:00:00:00:00:{number:02x}",  # locally administered
+        ip=ip_of(number),
+        mac=mac_of(number),
         device=node.device or "",
         flops_per_s=node.flops_per_s or device.flops_per_s,
         memory_bytes=node.memory_bytes or device.memory_bytes,
@@ -153,6 +169,8 @@ def _link_events(experiment: Experiment) -> Iterator[LinkEvent]:
                 None if event.loss is None else loss_ppm(event.loss),
                 event.queue,
                 _more(event),
+                event.until_us,
+                _text_after(event),
             )
 
 
@@ -167,12 +185,25 @@ def _more(said: Impaired) -> dict[str, Any]:
     return {name: part for name, part in given.items() if name not in ("rate_bps", "delay_us", "jitter_us", "loss_ppm")}
 
 
+def _gauss(seed: int, phone: str) -> Callable[[], float]:
+    return partial(Random(seed_for(seed, f"shadowing:{phone}")).gauss, 0.0, 1.0)
+
+
 def _text(event: Event) -> str:
     """ "backhaul up: rate 5Mbit, delay 40ms"."""
     scale = {"scale": f"{event.scale_ppm / 10_000:g}%"} if event.scale_ppm else {}
     said = {**scale, **{word: show(word, value) for word, value in event.said().items()}}
-    where = f"{event.link} {event.direction}" if event.direction else f"{event.link}"
-    return f"{where}: " + ", ".join(f"{word} {text}" for word, text in said.items())
+    lasting = f", for {show_duration(event.for_us)}" if event.for_us else ""
+    return f"{_where(event)}: " + ", ".join(f"{word} {text}" for word, text in said.items()) + lasting
+
+
+def _text_after(event: Event) -> str:
+    words = [*(["scale"] if event.scale_ppm else []), *event.said()]
+    return f"{_where(event)}: {', '.join(words)} as before"
+
+
+def _where(event: Event) -> str:
+    return f"{event.link} {event.direction}" if event.direction else f"{event.link}"
 
 
 def _first_loads(experiment: Experiment) -> Iterator[Change]:

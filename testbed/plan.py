@@ -5,6 +5,7 @@ The experiment (YAML, traces, profiles) is checked and compiled outside; `plan.j
 
 import dataclasses
 import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -118,11 +119,15 @@ class Change:
     """One timed change. `shape` for links (whole set, after the change), `value` for the rest."""
 
     t_us: int
-    what: Literal["link", "load", "node_down", "node_up"]
-    target: str  # link, or node
+    what: Literal[
+        "link", "load", "node_down", "node_up", "detach", "attach", "link_down", "link_up", "switch_down", "switch_up"
+    ]
+    target: str  # link (that of a phone to detach and attach), or node
     direction: Literal["up", "down", ""] = ""
     shape: Shape | None = None
-    value: int = 0  # load: ppm
+    value: int = 0  # load: ppm; detach: how long until it is attached, us
+    place: str = ""  # detach, attach: the base station
+    cause: str = ""  # link_down, link_up: which failure; a link is up when no failure holds it down
     text: str = ""  # not empty: an event of the experiment, not a step of a trace
 
 
@@ -148,11 +153,18 @@ class Plan:
     policy: str  # entry point name
     sla: SlaPlan
     policy_options: dict[str, Any] = field(default_factory=dict)
+    detection: dict[str, Any] = field(default_factory=dict)  # of controller.detect.Rule; empty: its own
     zones: dict[str, tuple[str, ...]] = field(default_factory=dict)  # privacy class -> zones it may enter
     weights: Literal["prestaged", "transfer"] = "prestaged"
     numerics: bool = True
+    probes: bool = True  # of delays, while the run goes on
     datapath: Literal["user", "kernel"] = "kernel"  # Open vSwitch's
     telemetry_period_us: int = 1_000_000
+
+
+def border(group: Collection[str], ends: Mapping[str, tuple[str, str]]) -> tuple[str, ...]:
+    """The links between the nodes of a group and all others. `ends`: link -> its two nodes."""
+    return tuple(name for name, (a, b) in ends.items() if (a in group) != (b in group))
 
 
 def to_json(plan: Plan) -> str:

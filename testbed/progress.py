@@ -41,6 +41,9 @@ class Watcher(Protocol):
 
 
 class Progress(Watcher, Protocol):
+    def note(self, text: str) -> None:
+        """What is right but worth knowing, before anything starts."""
+
     def part(self, name: str) -> "Progress":
         """The progress of one of several runs, which may say so from a thread of its own."""
 
@@ -49,8 +52,11 @@ class Progress(Watcher, Protocol):
 class Part:
     """One of several runs that are shown together."""
 
-    whole: Watcher
+    whole: "Progress"
     name: str
+
+    def note(self, text: str) -> None:
+        self.whole.note(f"{self.name}: {text}")
 
     def phase(self, text: str) -> None:
         self.whole.phase(f"{self.name}: {text}")
@@ -69,6 +75,9 @@ class Lines:
     say: Callable[[str], None]
     _phase: str = ""
     _said: dict[str, tuple[int, str]] = field(default_factory=dict)  # run -> time and event of its last line
+
+    def note(self, text: str) -> None:
+        self.say(f"note: {text}")
 
     def phase(self, text: str) -> None:
         if text != self._phase:
@@ -109,6 +118,9 @@ class Panel:
     screen: "Screen"
     _phase: str = ""
     _runs: dict[str, Live] = field(default_factory=dict)
+
+    def note(self, text: str) -> None:
+        self.screen.console.print(f"note: {text}", markup=False, highlight=False, soft_wrap=True)
 
     def phase(self, text: str) -> None:
         self._phase = text

@@ -60,6 +60,7 @@ class Runs:
         return self.finished.get(wanted)
 
     def _make(self, wanted: Wanted) -> None:
+        from controller.plugins import label
         from testbed.run import RunFailed, RunOptions, run
         from testbed.scenario import ScenarioRun
 
@@ -68,7 +69,7 @@ class Runs:
             self.lacking[wanted] = "this machine lacks " + "; ".join(lacks)
             return
         number = len(self.finished) + len(self.failed) + len(self.lacking) + 1
-        name = "-".join(word for word in (f"{number:02}", wanted.path.stem, wanted.policy) if word)
+        name = "-".join(word for word in (f"{number:02}", wanted.path.stem, label(wanted.policy or "")) if word)
         options = RunOptions(
             clock=wanted.clock,
             kernel=wanted.kernel,
@@ -89,6 +90,8 @@ class Runs:
 
 class Unwatched:
     """Progress that nobody looks at."""
+
+    def note(self, text: str) -> None: ...
 
     def phase(self, name: str) -> None: ...
 

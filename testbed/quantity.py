@@ -50,6 +50,7 @@ SCALE = Kind("a scale", "50%", {"%": Decimal(10_000)}, 1000 * PPM)
 FREQUENCY = Kind("a frequency", "1/s", {"/s": Decimal(1), "/min": Decimal(1) / 60, "/h": Decimal(1) / 3600}, 100_000)
 JITTER = Kind("a jitter", "2ms", DURATION.units, 2 * 10**6)  # netem holds it as nanoseconds in 31 bits
 FRAMING = Kind("a number of bytes of a packet", "24B", {"B": Decimal(1)}, 65_535)
+LEVEL = Kind("a level", "3dB", {"dB": Decimal(1000)}, 100_000)
 PACKETS = Kind("a number of packets", "50packets", {"packets": Decimal(1), "packet": Decimal(1)}, 10**6)
 
 _FORM = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s?([A-Za-z%/]*)", re.ASCII)
@@ -115,6 +116,11 @@ def positive_duration_us(value: object) -> int:
 def jitter_us(value: object) -> int:
     """Microseconds, at most 2 s; zero is none."""
     return round(_parse(JITTER, value))
+
+
+def level_mdb(value: object) -> int:
+    """Thousandths of a decibel, at most 100 dB; zero is allowed."""
+    return round(_parse(LEVEL, value))
 
 
 def framing_bytes(value: object) -> int:

@@ -11,12 +11,15 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from controller.plugins import in_file, installed, label
+from testbed import asked_policy
 from testbed.cache import cache_folder
 from testbed.compile import ModelFiles, compile_plan
 from testbed.emulation.live import LiveReader
@@ -28,6 +31,7 @@ from testbed.kernel.guest import GuestFailed, GuestOptions, run_guest
 from testbed.kernel.processors import spread
 from testbed.kernel.sandbox import dies_with_parent
 from testbed.plan import Plan, to_json
+from testbed.probing import save_frames
 from testbed.progress import Live, Progress
 from testbed.report import write_results
 
@@ -39,9 +43,9 @@ PACKAGES = ("torch", "mininet", "os-ken", "grpcio", "pyroute2", "numpy", "protob
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What the command line may change; None and () leave what the experiment says."""
+    """What the command line may change; None and () leave what the experiment says (a machine's own kernel: real)."""
 
-    clock: Literal["virtual", "real"] = "virtual"
+    clock: Literal["virtual", "real"] | None = None
     kernel: Literal["guest", "host"] = "guest"
     seed: int | None = None
     policy: str | None = None
@@ -51,6 +55,10 @@ class RunOptions:
     memory: str = "6G"
     wall_limit_s: float = 1800
     cpu: int | None = None
+
+    def timed(self, experiment: Experiment) -> "RunOptions":
+        """With a clock: as asked, else as the experiment says; a machine's own kernel has but one."""
+        return replace(self, clock=self.clock or ("real" if self.kernel == "host" else experiment.clock))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +78,46 @@ class RunFailed(Exception):
 
 def run(path: Path, options: RunOptions, progress: Progress) -> Run:
     """Run an experiment. Raises ExperimentError for a bad experiment, RunFailed for anything that goes wrong later."""
+    experiment = load(path, options)
+    for note in experiment.notes:
+        progress.note(note)
+    return _run(experiment, path, options, progress)
+
+
+def load(path: Path, options: RunOptions) -> Experiment:
+    """The experiment as it will be run; ExperimentError says all that is wrong, a policy nobody installed included."""
     experiment = load_experiment(
-        path, sets=options.sets, trace_dirs=options.trace_dirs, seed=options.seed, policy=options.policy
+        path,
+        sets=options.sets,
+        trace_dirs=options.trace_dirs,
+        seed=options.seed,
+        policy=asked_policy.absolute(options.policy),
+        policies=installed(),
     )
-    kernel = _kernel(options)
-    folder = _new_folder(experiment, options)
+    asked_policy.check(path, experiment)
+    return experiment
+
+
+def _run(experiment: Experiment, path: Path, options: RunOptions, progress: Progress) -> Run:
+    options = options.timed(experiment)
+    kernel = kernel_of(options)
+    folder = new_folder(experiment, options)
     started = time.monotonic()
     progress.phase("models")
-    plan = compile_plan(experiment, _model_files(experiment), options.clock)
+    plan = compile_plan(experiment, _model_files(experiment), options.clock, replans=replans(options))
     if options.kernel == "host":
         plan = replace(plan, datapath=host.datapath())
     (folder / "plan.json").write_text(to_json(plan))
     shutil.copyfile(path, folder / "experiment.yaml")
+    if place := in_file(experiment.policy.name):
+        shutil.copyfile(place[0], folder / "policy.py")
     save_calibration(folder)
+    if plan.probes:
+        save_frames(plan, folder)
     _record_run(folder, plan, options)
     progress.phase("guest" if options.kernel == "guest" else "sandbox")
     try:
-        _emulate(kernel, folder, options, progress)
+        emulate(kernel, folder, options, progress)
     except GuestFailed as failure:
         (folder / "FAILED.txt").write_text(f"{failure}\n")
         write_results(folder)  # what there is of it, as INVALID
@@ -99,35 +130,40 @@ def run(path: Path, options: RunOptions, progress: Progress) -> Run:
 
 
 def compare(path: Path, policies: list[str], options: RunOptions, progress: Progress) -> dict[str, Run]:
-    """The same experiment and seed once per policy, one guest per processor side by side."""
+    """The same experiment and seed once per policy, one guest per processor side by side; by the label of each."""
     parent = options.out or RUNS / f"compare-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     side_by_side = len(os.sched_getaffinity(0))
-    cpus = spread(len(policies))
+    cpus, labels = spread(len(policies)), [label(policy) for policy in policies]
 
     def one(number: int) -> Run:
         mine = replace(
             options,
             policy=policies[number],
-            out=parent / policies[number],
+            out=parent / labels[number],
             cpu=cpus[number] if options.kernel == "guest" else None,
         )
-        return run(path, mine, progress.part(policies[number]))
+        return _run(experiments[number], path, mine, progress.part(labels[number]))
 
-    for policy in policies:  # a bad experiment or policy is told before anything starts
-        load_experiment(path, sets=options.sets, trace_dirs=options.trace_dirs, seed=options.seed, policy=policy)
+    # a bad experiment or policy is told before anything starts
+    experiments = [load(path, replace(options, policy=policy)) for policy in policies]
+    for note in experiments[0].notes:
+        progress.note(note)
     workers = side_by_side if options.kernel == "guest" else 1
     with ThreadPoolExecutor(workers) as pool:
-        return dict(zip(policies, pool.map(one, range(len(policies))), strict=True))
+        return dict(zip(labels, pool.map(one, range(len(policies))), strict=True))
 
 
-def _kernel(options: RunOptions) -> Path | None:
+def kernel_of(options: RunOptions) -> Path | None:
     """The guest kernel's file, None on the host kernel; RunFailed when the machine cannot do what is asked."""
     if options.kernel == "host":
         if options.clock == "virtual":
             raise RunFailed("the host's kernel runs in real time only: add --clock real, or leave out --kernel host")
         lacks = host.missing()
         if lacks:
-            raise RunFailed("this machine cannot run on its own kernel; it lacks " + "; ".join(lacks))
+            raise RunFailed(
+                f"this machine cannot run on its own kernel; it lacks {'; '.join(lacks)}. "
+                "Leave out --kernel host: the guest kernel has all of it and needs no root"
+            )
         return None
     kernel = build.installed()
     if kernel is None:
@@ -135,9 +171,15 @@ def _kernel(options: RunOptions) -> Path | None:
     return kernel
 
 
-def _new_folder(experiment: Experiment, options: RunOptions) -> Path:
+def replans(options: RunOptions) -> bool:
+    """Whether a new rate holds for what is queued already."""
+    return options.kernel == "guest" and build.replans()
+
+
+def new_folder(experiment: Experiment, options: RunOptions) -> Path:
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    folder = options.out or RUNS / f"{experiment.name}-{experiment.policy.name}-{experiment.seed}-{stamp}-{os.getpid()}"
+    policy = label(experiment.policy.name)
+    folder = options.out or RUNS / f"{experiment.name}-{policy}-{experiment.seed}-{stamp}-{os.getpid()}"
     folder = folder.absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunFailed(f"{folder} is there already and not empty: name a new folder with --out")
@@ -169,7 +211,10 @@ def _model_files(experiment: Experiment) -> dict[str, ModelFiles]:
     return found
 
 
-def _emulate(kernel: Path | None, folder: Path, options: RunOptions, progress: Progress) -> None:
+def emulate(
+    kernel: Path | None, folder: Path, options: RunOptions, progress: Progress, director: str = DIRECTOR
+) -> None:
+    """Run a director on the plan of the folder to its end. Raises GuestFailed."""
     reader = LiveReader(folder)
 
     def show() -> None:
@@ -179,11 +224,11 @@ def _emulate(kernel: Path | None, folder: Path, options: RunOptions, progress: P
             else:
                 progress.phase(said["phase"])
 
-    limits = GuestOptions(options.clock, options.memory, options.wall_limit_s, options.cpu)
+    limits = GuestOptions(options.clock or "virtual", options.memory, options.wall_limit_s, options.cpu)
     if kernel is None:
-        host.run_on_host(folder, DIRECTOR, limits, show)
+        host.run_on_host(folder, director, limits, show)
     else:
-        run_guest(kernel, folder, DIRECTOR, limits, show)
+        run_guest(kernel, folder, director, limits, show)
     if not (folder / "done.json").exists():
         console = (folder / "console.log").read_text(errors="replace").splitlines()[-15:]
         raise GuestFailed("the run ended before its end", "\n".join(console))
@@ -196,7 +241,7 @@ def _record_run(folder: Path, plan: Plan, options: RunOptions) -> None:
             0,
             name=plan.name,
             seed=plan.seed,
-            policy=plan.policy,
+            policy=label(plan.policy),
             clock=plan.clock,
             kernel=options.kernel,
             numerics=plan.numerics,
@@ -206,8 +251,18 @@ def _record_run(folder: Path, plan: Plan, options: RunOptions) -> None:
             sla=plan.sla,
             events=[{"t_us": c.t_us, "text": c.text} for c in plan.changes if c.text],
             links=[link.name for link in plan.links],
+            shapes=list(first_shapes(plan)),
             steps=sum(change.what == "link" for change in plan.changes),
+            states=sum(change.what.startswith(("link_", "switch_")) for change in plan.changes),
         )
+
+
+def first_shapes(plan: Plan) -> Iterator[dict[str, Any]]:
+    """What each direction begins with; what is at rest is left out."""
+    for link in plan.links:
+        for direction, source, target, shape in (("up", link.a, link.b, link.up), ("down", link.b, link.a, link.down)):
+            held = {name: value for name, value in asdict(shape).items() if value}
+            yield {"link": link.name, "direction": direction, "from": source, "to": target, **held}
 
 
 def _record_end(folder: Path, wall_s: float) -> None:

@@ -15,6 +15,7 @@ Definitions, on which every figure here rests:
 * *lost*: sent, by the `end` record, and in no `request` record. *duplicated*: further answers to a request.
 * `bytes.data`: what network spans carried, of ok and failed requests. `bytes.moves`: what the prepare phases of moves
   carried, aborted ones included: those bytes crossed the network too. The first placement (epoch 1) is not a move.
+* *handovers*: each as it was asked for and as the phone's own probes measured it; null where no answer came again.
 * *answers*: ok requests compared with the unsplit model, and how many were equal.
 """
 
@@ -57,6 +58,8 @@ def summarise(records: Iterable[Record]) -> Summary:
             "verdict": fidelity.verdict,
             "reasons": list(fidelity.reasons),
             "figures": fidelity.figures,
+            "limits": fidelity.limits,
+            "worst": fidelity.worst,
         },
         "requests": _requests(kinds["request"], requests, end),
         "latency_ms": percentiles_ms(requests),
@@ -76,6 +79,7 @@ def summarise(records: Iterable[Record]) -> Summary:
             "equal": sum(r["outcome"] == "ok" and bool(r["checked"]) and bool(r["equal"]) for r in requests),
         },
         "events": [event | _phases(requests, event) for event in happened],
+        "handovers": _handovers(kinds["handover"]),
         "streams": _streams(run.get("streams", ()), requests),
         "links": _links(kinds["traffic"]),
         "wall_s": end.get("wall_s"),
@@ -220,6 +224,21 @@ def _moves(records: Iterable[Record]) -> dict[str, int]:
 def _decisions(decisions: Sequence[Record]) -> dict[str, float | int | None]:
     took = [decision["duration_us"] for decision in decisions]
     return {"count": len(took), "p50": _ms(percentile(took, 50)), "p99": _ms(percentile(took, 99))}
+
+
+def _handovers(records: Sequence[Record]) -> dict[str, Any]:
+    """`asked_ms` is the interruption of the experiment, `measured_ms` what the phone's own packets say of it."""
+    return {
+        "count": len(records),
+        "each": [
+            {
+                **{"t_s": r["asked_us"] / 1e6, "phone": r["phone"], "from": r["from"], "to": r["to"]},
+                **{"asked_ms": _ms(r["interruption_us"]), "measured_ms": _ms(r["measured_us"])},
+                **{"silent_ms": _ms(r["silent_us"]), "lost_probes": r["lost_probes"]},
+            }
+            for r in sorted(records, key=lambda r: (r["asked_us"], r["phone"]))
+        ],
+    }
 
 
 def _streams(streams: Iterable[Record], requests: Sequence[Record]) -> dict[str, Any]:

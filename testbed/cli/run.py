@@ -11,7 +11,6 @@ import typer
 from testbed.cli.answer import WRONG_INPUT, AsJson, answering, say_json, stop
 
 if TYPE_CHECKING:
-    from testbed.experiment import Experiment
     from testbed.run import RunOptions
 
 
@@ -43,7 +42,7 @@ ClockOption = Annotated[
 KernelOption = Annotated[Kernel, typer.Option(help="guest: the testbed's own, rootless. host: the machine's, as root.")]
 Memory = Annotated[str, typer.Option(metavar="SIZE", help="What a guest may use at most, like 4G.")]
 TimeLimit = Annotated[str, typer.Option(metavar="DURATION", help="A run that takes longer in real time is ended.")]
-Policy = Annotated[Optional[str], typer.Option(metavar="NAME", help="Another policy than the experiment's.")]  # noqa: UP045
+Policy = Annotated[Optional[str], typer.Option(metavar="NAME", help="Another policy: its name, or file.py:Class.")]  # noqa: UP045
 
 
 def run(
@@ -62,15 +61,13 @@ def run(
 ) -> None:
     """Run an experiment and print its result."""
     from testbed.experiment import ExperimentError
+    from testbed.progress import shown
+    from testbed.run import RunFailed
+    from testbed.run import run as run_experiment
 
-    with answering(as_json, wrong=(ExperimentError,)):
-        checked = _load(experiment, sets, trace_dir, seed, policy)
-        from testbed.progress import shown
-        from testbed.run import RunFailed
-        from testbed.run import run as run_experiment
-
+    with answering(as_json, wrong=(ExperimentError,), failed=(RunFailed,)):
         options = _options(
-            clock=_clock(checked, clock, kernel),
+            clock=clock,
             kernel=kernel,
             seed=seed,
             policy=policy,
@@ -79,7 +76,7 @@ def run(
             out=out,
             limits=_limits(memory, time_limit, as_json),
         )
-        with answering(as_json, failed=(RunFailed,)), shown(sys.stderr) as progress:
+        with shown(sys.stderr) as progress:
             done = run_experiment(experiment, options, progress)
     if as_json:
         say_json(done.summary | {"folder": str(done.folder)})
@@ -106,18 +103,16 @@ def compare(
     from testbed.experiment import ExperimentError
 
     names = [name.strip() for name in policies.split(",")]
-    if "" in names or len(set(names)) != len(names):
+    if "" in names or len({name.rpartition(":")[2] for name in names}) != len(names):
         raise stop(WRONG_INPUT, f"--policies {policies}: names with commas between, each once", as_json)
-    with answering(as_json, wrong=(ExperimentError,)):
-        for name in names:
-            checked = _load(experiment, sets, trace_dir, seed, name)
-        from testbed.progress import shown
-        from testbed.report import write_comparison
-        from testbed.run import RunFailed
-        from testbed.run import compare as compare_policies
+    from testbed.progress import shown
+    from testbed.report import write_comparison
+    from testbed.run import RunFailed
+    from testbed.run import compare as compare_policies
 
+    with answering(as_json, wrong=(ExperimentError,), failed=(RunFailed,)):
         options = _options(
-            clock=_clock(checked, clock, kernel),
+            clock=clock,
             kernel=kernel,
             seed=seed,
             sets=sets,
@@ -125,9 +120,9 @@ def compare(
             out=out,
             limits=_limits(memory, time_limit, as_json),
         )
-        with answering(as_json, failed=(RunFailed,)), shown(sys.stderr) as progress:
+        with shown(sys.stderr) as progress:
             runs = compare_policies(experiment, names, options, progress)
-    folder = runs[names[0]].folder.parent
+    folder = next(iter(runs.values())).folder.parent
     result = write_comparison(folder, {name: done.folder for name, done in runs.items()})
     if as_json:
         say_json(result)
@@ -144,11 +139,13 @@ def validate(
 ) -> None:
     """Check experiments and the traces they name without running them."""
     from testbed.experiment import ExperimentError
+    from testbed.run import RunOptions, load
 
+    options = RunOptions(sets=tuple(sets or ()), trace_dirs=tuple(trace_dir or ()))
     found: list[dict[str, Any]] = []
     for path in experiments:
         try:
-            notes = _load(path, sets, trace_dir).notes
+            notes = load(path, options).notes
         except ExperimentError as error:
             found.append({"path": str(path), "valid": False, "faults": [str(fault) for fault in error.faults]})
             print(error, file=sys.stderr)
@@ -162,34 +159,9 @@ def validate(
         raise typer.Exit(WRONG_INPUT)
 
 
-def _load(
-    path: Path,
-    sets: list[str] | None,
-    trace_dirs: list[Path] | None,
-    seed: int | None = None,
-    policy: str | None = None,
-) -> "Experiment":
-    """Before anything is started: ExperimentError says all that is wrong, a policy nobody has installed included."""
-    from importlib.metadata import entry_points
-
-    from testbed.experiment import load_experiment
-
-    names = sorted(entry_points(group="testbed.policies").names)
-    return load_experiment(
-        path, sets=sets or (), trace_dirs=trace_dirs or (), seed=seed, policy=policy, policies=names or None
-    )
-
-
-def _clock(experiment: "Experiment", asked: Clock | None, kernel: Kernel) -> Clock:
-    """As asked, else as the experiment says; a machine's own kernel has but one."""
-    if asked is not None or kernel is Kernel.guest:
-        return asked or Clock(experiment.clock)
-    return Clock.real
-
-
 def _options(
     *,
-    clock: Clock,
+    clock: Clock | None,
     kernel: Kernel,
     seed: int | None,
     sets: list[str] | None,
@@ -201,7 +173,7 @@ def _options(
     from testbed.run import RunOptions
 
     return RunOptions(
-        clock=clock.value,
+        clock=None if clock is None else clock.value,
         kernel=kernel.value,
         seed=seed,
         policy=policy,

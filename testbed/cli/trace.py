@@ -1,19 +1,16 @@
-"""`testbed trace show|convert|resample|scale|cut|join|fit|generate`: bandwidth and latency traces."""
+"""`testbed trace show|convert|resample|scale|cut|join|fit|generate|compare|table|download`: traces."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from testbed.cli import trace_edit
+from testbed.cli import trace_download, trace_edit, trace_model
 from testbed.cli.answer import AsJson, answering, say_json
-from testbed.cli.trace_files import BadOption, FormOption, MapOption, Step, duration_us, read, write
+from testbed.cli.trace_files import BadOption, FormOption, MapOption, read
 
 if TYPE_CHECKING:
-    from testbed.trace.fit import Agreement
-    from testbed.trace.radio import Card
-    from testbed.trace.regimes import RegimeCard
     from testbed.trace.series import Series
 
 app = typer.Typer(help="Bandwidth and latency traces.", no_args_is_help=True)
@@ -56,114 +53,11 @@ app.command("cut")(trace_edit.cut)
 app.command("join")(trace_edit.join)
 
 
-@app.command("fit")
-def fit(
-    recordings: Annotated[list[Path], typer.Argument(metavar="TRACE...", help="Recordings of one kind of link.")],
-    *,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="CARD.json", help="The card to write.")],
-    step: Step = None,
-    levels: Annotated[int, typer.Option(min=1, max=20, help="Levels of the rate, outages apart.")] = 5,
-    seed: Annotated[int, typer.Option(help="Of the traces that the card makes.")] = 1,
-    form: FormOption = None,
-    mapping: MapOption = None,
-    as_json: AsJson = False,
-) -> None:
-    """Fit a model of regimes to recordings, and print how well what it draws agrees with them."""
-    from testbed.trace.fit import agreement, long_draw
-    from testbed.trace.fit import fit as fitted
-    from testbed.trace.formats import TraceError
-    from testbed.trace.regimes import card_to_json
-
-    found = [read(path, form, mapping, as_json) for path in recordings]
-    with answering(as_json, wrong=(BadOption, TraceError)):
-        step_us = 10**6 if step is None else duration_us("--step", step)
-        if step_us % 1000 or not 10_000 <= step_us <= 60 * 10**6:
-            raise BadOption(f"--step {step}: whole milliseconds from 10ms to 60s are right")
-        card = fitted(found, step_us // 1000, levels, seed)
-        drawn = long_draw(card)
-        told = [agreement(found, drawn, column, card.step_ms) for column in drawn.columns]
-        facts = {one.column: asdict(one) for one in told}
-        write(out, card_to_json(replace(card, fitted={**card.fitted, "agreement": facts})))
-    if as_json:
-        say_json({"card": str(out), "agreement": facts})
-        return
-    from rich.console import Console
-
-    Console().print(_agreement_table(told))
-
-
-@app.command("generate")
-def generate(
-    out: Annotated[Path, typer.Argument(metavar="OUT.csv", help="The file to write; its side-card goes beside it.")],
-    *,
-    model: Annotated[str, typer.Option(help="The radio model.")] = "urban",
-    seed: Annotated[Optional[int], typer.Option(help="The same seed gives the same trace; 1 or the card's.")] = None,  # noqa: UP045
-    duration: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(metavar="DURATION", help="Length, in whole seconds; 120s or the card's."),
-    ] = None,
-    step: Step = None,
-    card: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="A side-card, or a card of `testbed trace fit`, instead of --model and --step."),
-    ] = None,
-) -> None:
-    """Generate a radio trace (seeded, regimes that take turns) and the side-card that tells how it was made."""
-    from testbed.trace import radio, regimes
-    from testbed.trace.export import to_csv
-    from testbed.trace.formats import TraceError
-
-    with answering(False, wrong=(BadOption, TraceError)):
-        if out.suffix != ".csv":
-            raise BadOption(f"{out}: a generated trace is CSV; a name like {out.stem}.csv is right")
-        made_from = _card(model, step) if card is None else _card_of(card)
-        if seed is not None:
-            made_from = replace(made_from, seed=seed)
-        if duration is not None:
-            made_from = replace(made_from, duration_s=_whole_seconds(duration))
-        if isinstance(made_from, regimes.RegimeCard):
-            series, told = regimes.generate(made_from, out.stem), regimes.card_to_json(made_from)
-        else:
-            series, told = radio.generate(made_from, out.stem), radio.card_to_json(made_from)
-        write(out, to_csv(series))
-        write(out.with_suffix(".json"), told)
-
-
-def _whole_seconds(duration: str) -> int:
-    length_us = duration_us("--duration", duration)
-    if length_us % 10**6:
-        raise BadOption("--duration takes whole seconds and --step whole milliseconds")
-    return length_us // 10**6
-
-
-def _card(model: str, step: str | None) -> "Card":
-    from testbed.trace.radio import MODELS, Card
-
-    if model not in MODELS:
-        raise BadOption(f"--model {model}: there is no such radio model; there are {', '.join(MODELS)}")
-    step_us = 500_000 if step is None else duration_us("--step", step)
-    if step_us % 1000:
-        raise BadOption("--duration takes whole seconds and --step whole milliseconds")
-    return Card(1, 120, MODELS[model], step_ms=step_us // 1000)
-
-
-def _card_of(path: Path) -> "Card | RegimeCard":
-    """The model says whose it is; what is none of either is told as the older one."""
-    import json
-
-    from testbed.trace import radio, regimes
-
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadOption(f"--card {path}: cannot be read: {error}") from None
-    try:
-        raw = json.loads(text)
-    except (ValueError, RecursionError):
-        raw = None
-    if isinstance(raw, dict) and raw.get("model") == regimes.MODEL:
-        return regimes.card_from_json(text)
-    return radio.card_from_json(text)
+app.command("fit")(trace_model.fit)
+app.command("generate")(trace_model.generate)
+app.command("compare")(trace_model.compare)
+app.command("table")(trace_model.table)
+app.command("download")(trace_download.download)
 
 
 def _described(path: Path, series: "Series") -> dict[str, Any]:
@@ -216,25 +110,3 @@ def _told(series: "Series", width: int) -> list[str]:
         if column.endswith("_bps") or column == "delay_us":
             lines += draw(series, column, width)
     return lines
-
-
-def _agreement_table(told: list["Agreement"]) -> Any:
-    from rich.table import Table
-
-    from testbed.trace.picture import SHOWN
-
-    table = Table(title="What was recorded and what the model draws", title_justify="left")
-    for name in ("", "recorded", "drawn"):
-        table.add_column(name, justify="right" if name else "left")
-    for one in told:
-        label, unit, per = SHOWN[one.column]
-        for percent, (recorded, drawn) in one.quantiles.items():
-            table.add_row(f"{label}, {unit}: p{percent}", f"{recorded / per:.4g}", f"{drawn / per:.4g}")
-        for lag, (was, now) in one.correlation.items():
-            table.add_row(f"{label}: autocorrelation at {lag} s", f"{was:.2f}", f"{now:.2f}")
-        if one.outage is not None:
-            table.add_row(f"{label}: outage share", f"{one.outage[0]:.1%}", f"{one.outage[1]:.1%}")
-        table.add_row(
-            f"{label}: largest distance of the distributions (KS)", "", f"{one.distance:.3f}", end_section=True
-        )
-    return table

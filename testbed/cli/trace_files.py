@@ -1,5 +1,6 @@
 """Traces of the command line: the options that all commands share, files read and written."""
 
+import hashlib
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -80,7 +81,7 @@ def write_trace(out: Path, series: "Series", to: Form = Form.csv, way: Way = Way
     if card.is_file() and not is_card(card.read_text(errors="replace")):
         raise BadOption(f"{card} is in the way: it is not the side-card of a trace; another name than {out} is right")
     write(out, text)
-    write(card, to_card(series))
+    write(card, to_card(series, digest(text)))
 
 
 def exported(series: "Series", to: Form, way: Way) -> str:
@@ -101,6 +102,10 @@ def duration_us(option: str, text: str, least: int = 1) -> int:
         return quantity.positive_duration_us(text) if least else quantity.duration_us(text)
     except quantity.QuantityError as error:
         raise BadOption(f"{option} {text}: {error}") from None
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write(path: Path, text: str) -> None:

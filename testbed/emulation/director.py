@@ -11,19 +11,26 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from nodes.clock import MonotonicClock
+from nodes.clock import MonotonicClock, PreparationClock
+from nodes.threads import fail_loudly
 from nodes.zygote import Spawner
+from testbed.emulation.interruptions import Interruptions
 from testbed.emulation.live import LiveFile
+from testbed.emulation.measuring import Measuring
 from testbed.journal import Journal
+from testbed.network.failures import STATES, Failures
+from testbed.network.handover import HANDOVERS, Handovers
 from testbed.network.namespace import loopback_up
 from testbed.network.network import Network, running_network
-from testbed.network.player import LinkInformation, NodeChanges, play, read_zero
-from testbed.plan import Plan, from_json
+from testbed.network.player import NODES, LinkInformation, NodeChanges, play, read_zero
+from testbed.plan import Change, Plan, from_json
 
 SOCKETS = Path("/run/testbed")
+OVS = Path("/run/openvswitch")
 CONTROLLER = "127.0.0.1:6653"
 SOCKET_TIMEOUT_S = 120.0
 SPAWN_TIMEOUT_S = 60.0
@@ -42,25 +49,37 @@ def main(run_folder: Path) -> None:
     SOCKETS.mkdir(mode=0o700)
     os.mkfifo(SOCKETS / "zero.pipe")
     loopback_up()
-    live, journal = LiveFile(run_folder), Journal(run_folder, "director")
+    live, journal, clock = LiveFile(run_folder), Journal(run_folder, "director"), PreparationClock()
+    fail_loudly(journal.record, clock, _end_main)
     live.phase("network")
     with ExitStack() as stack:
         sdn = start(run_folder, "sdn", sdn_command(run_folder, plan))
         parent = start(run_folder, "roles", _roles_command(), {"TESTBED_RUN": str(run_folder)})
-        network = stack.enter_context(
-            running_network(plan, Path("/run/openvswitch"), f"tcp:{CONTROLLER}", plan.datapath)
-        )
+        network = stack.enter_context(running_network(plan, OVS, f"tcp:{CONTROLLER}", plan.datapath))
         live.phase("processes")
         await_socket(SOCKETS / "sdn.sock", sdn)
         await_socket(SOCKETS / "zygote.sock", parent)
         spawner = _spawn_roles(plan, network, run_folder)
         threading.Thread(target=_announce, args=(network,), daemon=True).start()
         threading.Thread(target=_watch, args=(spawner, sdn, run_folder, journal), daemon=True).start()
-        tell_node = NodeChanges(SOCKETS, plan.changes)
-        clock = MonotonicClock(read_zero(SOCKETS / "zero.pipe"))
+        nodes = NodeChanges(SOCKETS, plan.changes)
+        clock.t0_us = read_zero(SOCKETS / "zero.pipe")
         information = LinkInformation(SOCKETS)
-        play(plan.changes, network.links, tell_node, information, clock=clock, record=journal.record)
+        failures = Failures(network, information, clock=clock, record=journal.record)
+        handovers = Handovers(network, OVS, information, clock=clock, record=journal.record)
+        interruptions = Interruptions(plan, network, handovers, clock=clock, record=journal.record)
+        interruptions.start()
+        measuring = Measuring(plan, network, run_folder, clock=clock, record=journal.record)
+        measuring.start()
+        others: dict[str, Callable[[Change], None]] = {
+            **dict.fromkeys(NODES, nodes),
+            **dict.fromkeys(STATES, failures),
+            **dict.fromkeys(HANDOVERS, handovers),
+        }
+        play(plan.changes, network.links, others, information, clock=clock, record=journal.record)
         _await_coordinator(run_folder)
+        interruptions.wait()
+        measuring.finish()
         _count_traffic(plan, network, journal, clock)
     (run_folder / DONE).replace(run_folder / "done.json")
 
@@ -122,9 +141,14 @@ def _watch(spawner: Spawner, sdn: "subprocess.Popen[bytes]", run_folder: Path, j
         if ended:
             journal.record("fault", 0, what="process", why="; ".join(ended))
             print("FAILED:", "; ".join(ended), *_last_words(run_folder), sep="\n", flush=True)
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            _end_main()
             return
         time.sleep(ANNOUNCE_EVERY_S)
+
+
+def _end_main() -> None:
+    """What the main thread waits for ends with KeyboardInterrupt, and the run with it."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 def _last_words(run_folder: Path) -> list[str]:

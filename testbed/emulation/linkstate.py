@@ -22,6 +22,7 @@ class LinkState:
         self.plan = plan
         self.names = {switch.dpid: switch.name for switch in plan.switches}
         self.shapes: dict[tuple[str, str], tuple[int, int]] = {}
+        self.stations: dict[str, str] = {}  # link -> base station, of phones that were handed over
         self.report: linkstate_pb2.Report | None = None
         self.reports: list[linkstate_pb2.Report] = []
         self.lock = threading.Condition()
@@ -57,17 +58,23 @@ class LinkState:
             return self.lock.wait_for(complete, DISCOVERY_TIMEOUT_S)
 
     def measured(self) -> tuple[dict[tuple[str, str], int], frozenset[tuple[str, str]]]:
-        """Latencies between switches by name, and the pairs that are down."""
+        """Latencies between switches by name, and the pairs that are down: reported so, or with a switch that left."""
         report = self.report
         if report is None:
             return {}, frozenset()
         pairs = {(self.names[link.from_dpid], self.names[link.to_dpid]): link for link in report.links}
         latency = {pair: link.latency_us for pair, link in pairs.items() if link.up and link.latency_us >= 0}
-        return latency, frozenset(pair for pair, link in pairs.items() if not link.up)
+        switches = set(self.names.values())
+        linked = {(link.a, link.b) for link in self.plan.links if {link.a, link.b} <= switches}
+        wired = linked | {(b, a) for a, b in linked}
+        return latency, frozenset(pair for pair in wired if pair not in pairs or not pairs[pair].up)
 
     def _read_information(self) -> None:
         while True:
             message = json.loads(self.information.recv(4096))
+            if "station" in message:
+                self.stations[message["link"]] = message["station"]
+                continue
             self.shapes[message["link"], message["direction"]] = (message["rate_bps"], message["delay_us"])
 
     def _watch(self) -> None:

@@ -10,12 +10,13 @@ import json
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from testbed.emulation.director import CONTROLLER, SOCKETS, await_socket, sdn_command, start
 from testbed.emulation.live import LiveFile
-from testbed.emulation.routes import Way, ways
+from testbed.emulation.routes import Way, paths, ways
 from testbed.network.link import Direction
 from testbed.network.namespace import inside, loopback_up
 from testbed.network.network import Network, running_network
@@ -80,8 +81,7 @@ def _sink(server: socket.socket) -> None:
 
 def _round_trips(plan: Plan, network: Network) -> list[dict[str, Any]]:
     """The least of a few round trips of a small datagram, every pair of hosts in both orders."""
-    now = ways(plan.links, {}, {})
-    switches = {switch.name for switch in plan.switches}
+    path = paths(plan, ways(plan.links, {}, {}))
     found = []
     for a, b in itertools.permutations(plan.hosts, 2):
         with inside(network.hosts[a.name].netns):
@@ -94,7 +94,7 @@ def _round_trips(plan: Plan, network: Network) -> list[dict[str, Any]]:
             client.recv(2048)
             samples.append((time.monotonic_ns() - sent_ns) // 1000)
         client.close()
-        there, back = _path(now, switches, a.name, b.name), _path(now, switches, b.name, a.name)
+        there, back = path[a.name, b.name], path[b.name, a.name]
         configured_us = sum(way.delay_us for way in there + back)
         wire_us = sum((PROBE_BYTES + 42) * 8 * 1_000_000 / way.rate_bps for way in there + back)
         found.append(
@@ -107,10 +107,10 @@ def _round_trips(plan: Plan, network: Network) -> list[dict[str, Any]]:
 def _rates(plan: Plan, network: Network, live: LiveFile) -> tuple[list[dict[str, Any]], list[str]]:
     """What each link direction carries a second while one TCP stream saturates it."""
     now = ways(plan.links, {}, {})
-    switches = {switch.name for switch in plan.switches}
+    path = paths(plan, now)
     measured, unsaturated = [], []
     for target in now:
-        pair = None if target.rate_bps > RATE_MAX_BPS else _bottleneck_pair(plan, now, switches, target)
+        pair = None if target.rate_bps > RATE_MAX_BPS else _bottleneck_pair(plan, path, target)
         if pair is None:
             unsaturated.append(f"{target.link} {target.direction}: no path that it alone limits, or too fast")
             continue
@@ -149,27 +149,12 @@ def _saturate(network: Network, source: HostPlan, sink: HostPlan, target: Way) -
     ]
 
 
-def _bottleneck_pair(plan: Plan, now: list[Way], switches: set[str], target: Way) -> tuple[HostPlan, HostPlan] | None:
+def _bottleneck_pair(
+    plan: Plan, path: Mapping[tuple[str, str], list[Way]], target: Way
+) -> tuple[HostPlan, HostPlan] | None:
     """Two hosts whose path has `target` as its only narrowest link."""
     for a, b in itertools.permutations(plan.hosts, 2):
-        path = _path(now, switches, a.name, b.name)
-        if target in path and all(way.rate_bps > target.rate_bps for way in path if way != target):
+        own = path[a.name, b.name]
+        if target in own and all(way.rate_bps > target.rate_bps for way in own if way != target):
             return a, b
     return None
-
-
-def _path(now: list[Way], switches: set[str], source: str, target: str) -> list[Way]:
-    """The links of the least-latency path."""
-    best: dict[str, tuple[int, list[Way]]] = {source: (0, [])}
-    waiting = {source}
-    while waiting:
-        node = min(waiting, key=lambda name: best[name][0])
-        waiting.remove(node)
-        if node != source and node not in switches:
-            continue
-        for way in (way for way in now if way.source == node):
-            delay_us = best[node][0] + way.delay_us
-            if way.target not in best or delay_us < best[way.target][0]:
-                best[way.target] = (delay_us, [*best[node][1], way])
-                waiting.add(way.target)
-    return best[target][1]

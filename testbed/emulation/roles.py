@@ -8,16 +8,21 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from importlib.metadata import entry_points
+from functools import lru_cache
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from controller.coordinator import Coordinator, NoPlacement
+from controller.detect import Rule
+from controller.guard import LIMIT_US
 from controller.ledger import Ledger
+from controller.plugins import build
+from controller.policies.start import number
 from nodes import tensorfile
 from nodes.agent import HostSpec
 from nodes.client import Samples, StreamSpec
-from nodes.clock import MonotonicClock
+from nodes.clock import MonotonicClock, PreparationClock
 from nodes.codec import Tensor
 from nodes.host import Host, Parts
 from nodes.slices import Loader, Sized
@@ -38,13 +43,7 @@ IDS_PER_PHONE = 1_000_000
 # so the controller looks a little later, and the SDN application, which keeps to the machine's clock, at another time.
 TICK_PHASE, ZERO_PHASE = 0.137, 0.313
 END_POLL_US = 250_000
-
-
-class PreparationClock(MonotonicClock):
-    """Stands at 0 until time zero is set: what is prepared happens before everything else, however long it takes."""
-
-    def now_us(self) -> int:
-        return super().now_us() if self.t0_us else 0
+PLACEMENT_CHARS = 400  # of hundreds of streams the first ones are shown
 
 
 class NotDiscovered(Exception):
@@ -54,7 +53,7 @@ class NotDiscovered(Exception):
 def main(config: Mapping[str, Any]) -> None:
     """The life of a forked process. `config`: role, run (folder), sockets (folder) and what the role needs."""
     run_folder = Path(config["run"])
-    plan = from_json((run_folder / "plan.json").read_text())
+    plan = _plan(run_folder)
     if config["role"] == "host":
         run_host(plan, config["name"], run_folder, Path(config["sockets"]))
     else:
@@ -93,11 +92,10 @@ def run_coordinator(plan: Plan, run_folder: Path, sockets: Path) -> None:
     links = LinkState(plan, sockets, sockets / "sdn.sock")
     telemetry = Telemetry(plan, agents, phones, links, journal.record)
     _await_discovery(links)
-    policy = next(point for point in entry_points(group="testbed.policies") if point.name == plan.policy).load()
-    problem = problem_of(plan)
+    problem, policy = build(plan.policy, problem_of(plan), plan.policy_options)
     coordinator = Coordinator(
         problem,
-        policy(problem, plan.policy_options),
+        policy,
         telemetry,
         agents,
         phones,
@@ -107,6 +105,8 @@ def run_coordinator(plan: Plan, run_folder: Path, sockets: Path) -> None:
         stopwatch(run_folder),
         plan.telemetry_period_us,
         on_live=lambda said: live.say(_live(plan, clock, phones, telemetry, said)),
+        rule=Rule(**plan.detection),
+        limit_us=round(number(plan.policy_options, "time_limit_s", LIMIT_US / 1e6) * 1e6),
         phase_us=int(plan.telemetry_period_us * TICK_PHASE),
     )
     live.phase("first placement")
@@ -165,7 +165,7 @@ def _live(
         "sent": sum(phones.sent.values()),
         "ok": telemetry.ok,
         "p95_us": telemetry.recent.overall_us(),
-        "placement": str(said.get("placement", "")),
+        "placement": shorten(str(said.get("placement", "")), PLACEMENT_CHARS, placeholder=" ..."),
         "last_event": str(said.get("last_event", said.get("decision", ""))),
     }
 
@@ -197,9 +197,15 @@ def _samples(model: ModelPlan) -> Samples:
     )
 
 
+@lru_cache
+def _plan(run_folder: Path) -> Plan:
+    """Read before any fork: it is as long as the network is large, and every host needs it."""
+    return from_json((run_folder / "plan.json").read_text())
+
+
 def modules() -> list[str]:
     """What else is imported before any fork: torch only where numbers are."""
-    plan = from_json((Path(os.environ["TESTBED_RUN"]) / "plan.json").read_text())
+    plan = _plan(Path(os.environ["TESTBED_RUN"]))
     return ["nodes.numerics"] if plan.numerics else []
 
 

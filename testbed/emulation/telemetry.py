@@ -9,7 +9,7 @@ from testbed.emulation.agents import Agents
 from testbed.emulation.latency import RecentLatency
 from testbed.emulation.linkstate import LinkState
 from testbed.emulation.phones import Phones
-from testbed.emulation.routes import path_arrays, ways
+from testbed.emulation.routes import path_arrays, present, ways
 from testbed.plan import Plan
 
 STANDING_SAMPLES = 3  # a queue counts for what stands of it over so many samples: one request in service is no backlog
@@ -31,7 +31,8 @@ class Telemetry:
         self.ok += sum(outcome.ok for outcome in outcomes)
         self.recent.add(now_us, outcomes)
         measured, down = self.links.measured()
-        delay_us, rate_bps = path_arrays(self.plan, ways(self.plan.links, self.links.shapes, measured, down))
+        now = ways(present(self.plan, self.links.stations), self.links.shapes, measured, down)
+        delay_us, rate_bps = path_arrays(self.plan, now)
         self._record_links(now_us)
         return Snapshot(
             now_us=now_us,

@@ -4,7 +4,7 @@ experiment = load_experiment("topologies/urban-mec.yaml", sets=("duration=30s",)
 """
 
 from testbed.experiment.errors import ExperimentError, Fault
-from testbed.experiment.load import FAMILIES, load_experiment
+from testbed.experiment.load import FAMILIES, blame, load_experiment
 from testbed.experiment.schema import Experiment
 
-__all__ = ["FAMILIES", "Experiment", "ExperimentError", "Fault", "load_experiment"]
+__all__ = ["FAMILIES", "Experiment", "ExperimentError", "Fault", "blame", "load_experiment"]

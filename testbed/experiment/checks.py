@@ -8,6 +8,8 @@ from itertools import chain
 from typing import get_args
 
 from testbed.devices import PROFILES
+from testbed.experiment.failing import KEYS, failing, failure
+from testbed.experiment.mobility_checks import mobility
 from testbed.experiment.reader import Where
 from testbed.experiment.schema import Event, Experiment
 from testbed.experiment.wording import nearest
@@ -45,7 +47,7 @@ def _families(experiment: Experiment, families: Sequence[str]) -> Findings:
 
 def _policy(experiment: Experiment, policies: Sequence[str] | None) -> Findings:
     name = experiment.policy.name
-    if policies is not None and name not in policies:
+    if policies is not None and name not in policies and ":" not in name:
         yield ("policy", "name"), f"no policy '{name}'; {nearest(name, policies)}"
 
 
@@ -151,6 +153,13 @@ def _workload(experiment: Experiment) -> Findings:
 def _times(experiment: Experiment) -> Findings:
     if experiment.duration_us > MAX_DURATION_US:
         yield ("duration",), "more than a day; at most 24h is right"
+    rule = experiment.detection
+    if rule.rise_ppm == 0:
+        yield ("detection", "rise"), "everything would be a rise; 20% is usual"
+    if rule.hysteresis_ppm > rule.rise_ppm:
+        yield ("detection", "hysteresis"), "wider than the rise; at most the rise is right"
+    if rule.method == "cusum" and rule.drift_ppm >= rule.rise_ppm:
+        yield ("detection", "drift"), "nothing would ever be found; less than the rise is right, half of it is usual"
     if experiment.sla.window_us > experiment.duration_us:
         yield ("sla", "window"), "longer than the experiment; 5s is usual"
     if not 50_000 <= experiment.telemetry_period_us <= 60_000_000:
@@ -169,7 +178,8 @@ def _privacy(experiment: Experiment) -> Findings:
 
 
 _LINK_KEYS = ("rate", "scale", *(word for word in WORDS if word != "rate"))
-_SUBJECTS = ("link", "load", "node_down", "node_up")
+_SUBJECTS = ("link", "load", "node_down", "node_up", *KEYS)
+_ALLOWED = {"link": {"direction", "for", *_LINK_KEYS}, "load": {"share"}, **KEYS}  # beside `at`
 
 
 def _events(experiment: Experiment) -> Findings:
@@ -181,17 +191,18 @@ def _events(experiment: Experiment) -> Findings:
             yield ("events", index), f"{found} of {', '.join(_SUBJECTS)} is there; exactly one is right"
             continue
         subject = subjects[0]
-        allowed = {"at", subject} | {"link": {"direction", *_LINK_KEYS}, "load": {"share"}}.get(subject, set())
+        allowed = {"at", subject} | _ALLOWED.get(subject, set())
         for key in sorted(said - allowed):
             yield (
                 ("events", index, key),
                 f"does not belong to a {subject} event; right are {', '.join(sorted(allowed))}",
             )
-        yield from (
-            _link_event(experiment, index, event, said)
-            if subject == "link"
-            else _node_event(experiment, index, event, subject)
-        )
+        if subject == "link":
+            yield from _link_event(experiment, index, event, said)
+        elif subject in KEYS:
+            yield from failure(experiment, index, event, subject)
+        else:
+            yield from _node_event(experiment, index, event, subject)
 
 
 def _link_event(experiment: Experiment, index: int, event: Event, said: set[str]) -> Findings:
@@ -226,4 +237,6 @@ _CHECKS: tuple[Callable[[Experiment], Findings], ...] = (
     _times,
     _privacy,
     _events,
+    failing,
+    mobility,
 )

@@ -9,10 +9,11 @@ from pydantic import ValidationError
 
 from testbed.experiment.checks import check
 from testbed.experiment.errors import SHOWN, ExperimentError, Fault
+from testbed.experiment.mobility_checks import recorded
 from testbed.experiment.overrides import Source, dotted
-from testbed.experiment.reader import MAX_BYTES, read
+from testbed.experiment.reader import MAX_BYTES, Where, read
 from testbed.experiment.schema import Experiment
-from testbed.experiment.tracing import load_traces, notes
+from testbed.experiment.tracing import load_recordings, load_traces, notes
 from testbed.experiment.wording import findings
 from testbed.trace.lookup import PROJECT_TRACES
 
@@ -38,6 +39,8 @@ def load_experiment(
         source.set(["seed"], seed, f"--seed {seed}")
     if policy is not None:
         source.set(["policy", "name"], policy, f"--policy {policy}")
+    elif isinstance(source.value, dict) and isinstance(used := source.value.get("policy"), dict):
+        used["name"] = _beside(path, used.get("name"))
     _stop_at_faults(source)
     try:
         experiment = Experiment.model_validate(_tuples(source.value))
@@ -50,6 +53,10 @@ def load_experiment(
         source.blame(where, why)
     folders = [path.resolve().parent, PROJECT_TRACES, *(Path(folder) for folder in trace_dirs)]
     traces = load_traces(experiment, source, folders)
+    experiment._recordings = load_recordings(experiment, source, folders)
+    _stop_at_faults(source)
+    for where, why in recorded(experiment):
+        source.blame(where, why)
     _stop_at_faults(source)
     experiment._traces = traces
     experiment._notes = tuple(notes(experiment, traces))
@@ -72,6 +79,19 @@ def _read(path: Path) -> Source:
         source.faults.append(Fault(str(path), line, dotted(where), why))
     _stop_at_faults(source)
     return source
+
+
+def _beside(path: Path, name: object) -> object:
+    """A policy's file that an experiment names lies beside it; every other name stays."""
+    if not isinstance(name, str) or ".py:" not in name:
+        return name
+    return str(path.resolve().parent / name)
+
+
+def blame(path: str | Path, where: Where, why: str) -> ExperimentError:
+    """What was found later than the loading, with the line of the file that it is about."""
+    source = _read(Path(path))
+    return ExperimentError.of([source.fault(where, why)])
 
 
 def _stop_at_faults(source: Source) -> None:

@@ -6,26 +6,20 @@ Field names carry the unit, their aliases are the words of the file. Every secti
 import re
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, StringConstraints
+from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, StringConstraints
 
 from testbed import impairment, quantity
 from testbed.devices import PROFILES
+from testbed.experiment.mobility import Mobility
+from testbed.experiment.section import Duration, LongerThanZero, Name, Point, Section, TraceName
 from testbed.plan import Distribution
 from testbed.plan import Slot as PlanSlot
 from testbed.trace.series import Direction, EndPolicy, Series
-
-NAME_RULE = "a name is a small letter and at most 7 more small letters or digits, such as 'ue1'"
 
 HostKind = Literal["phone", "edge_server", "mec_server", "cloud"]
 SwitchKind = Literal["base_station", "switch"]
 HOST_KINDS: tuple[str, ...] = get_args(HostKind)
 ZONES = {"phone": "device", "edge_server": "edge", "mec_server": "mec", "cloud": "cloud"}  # of a host that names none
-
-
-def _no_control(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("only printable characters are right")
-    return text
 
 
 def _percentile(value: object) -> int:
@@ -39,11 +33,7 @@ def _switch_word(value: object) -> object:
     return {"on": True, "off": False}.get(value, value) if isinstance(value, str) else value
 
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]{0,7}\z")]
 Title = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}\z")]
-TraceName = Annotated[str, StringConstraints(min_length=1, max_length=4096), AfterValidator(_no_control)]
-Duration = Annotated[int, BeforeValidator(quantity.duration_us)]
-LongerThanZero = Annotated[int, BeforeValidator(quantity.positive_duration_us)]
 Rate = Annotated[int, BeforeValidator(quantity.rate_bps)]
 Share = Annotated[int, BeforeValidator(quantity.share_ppm)]
 Scale = Annotated[int, BeforeValidator(quantity.scale_ppm)]
@@ -59,10 +49,6 @@ Delays = Annotated[Distribution, BeforeValidator(impairment.distribution)]
 Switch = Annotated[bool, BeforeValidator(_switch_word)]
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
-
-
 class Node(Section):
     kind: Literal["phone", "edge_server", "mec_server", "cloud", "base_station", "switch"]
     device: str | None = None
@@ -73,6 +59,7 @@ class Node(Section):
         None, alias="memory_bandwidth"
     )
     load_ppm: Share = Field(0, alias="load")
+    position: Point | None = None
 
     @property
     def is_host(self) -> bool:
@@ -163,11 +150,15 @@ class Flow(Section):
     stop_us: LongerThanZero | None = Field(None, alias="stop")
 
 
+# an entry point, or path/to/file.py:Name
+POLICY = r"^([a-z][a-z0-9_]{0,39}|[^\x00-\x1f]{1,4000}\.py:[A-Za-z_]\w{0,79})\z"
+
+
 class PolicyUse(Section):
     """Keys beside the name are the policy's own options, handed on as they are."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True, hide_input_in_errors=True)
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}\z")]
+    name: Annotated[str, StringConstraints(pattern=POLICY)]
 
     @property
     def options(self) -> dict[str, Any]:
@@ -175,7 +166,7 @@ class PolicyUse(Section):
 
 
 class Event(Impaired):
-    """Exactly one of link, load, node_down and node_up says what it is about."""
+    """Exactly one of link, load, node_down, node_up and the failures says what it is about."""
 
     at_us: Duration = Field(alias="at")
     link: str | None = None
@@ -185,12 +176,41 @@ class Event(Impaired):
     share_ppm: Share | None = Field(None, alias="share")
     node_down: str | None = None
     node_up: str | None = None
+    link_down: str | None = None
+    link_up: str | None = None
+    flap: str | None = None  # of a link
+    cut: str | None = None  # a direction of a link, or both
+    mend: str | None = None
+    partition: tuple[str, ...] | None = Field(None, min_length=1, max_length=300)
+    heal: tuple[str, ...] | None = Field(None, min_length=1, max_length=300)
+    switch_down: str | None = None
+    switch_up: str | None = None
+    for_us: LongerThanZero | None = Field(None, alias="for")
+    period_us: LongerThanZero | None = Field(None, alias="period")
+    times: int | None = Field(None, ge=1, le=1000)
+
+    @property
+    def until_us(self) -> int | None:
+        """When it ends by itself."""
+        return None if self.for_us is None else self.at_us + self.for_us
 
 
 class SlaWish(Section):
     percentile: Annotated[int, BeforeValidator(_percentile)]
     latency_us: LongerThanZero = Field(alias="latency")
     window_us: LongerThanZero = Field(alias="window")
+
+
+class Detection(Section):
+    """The rule of change detection; what each word means stands in controller/detect.py."""
+
+    method: Literal["count", "cusum"] = "count"
+    rise_ppm: Share = Field(200_000, alias="rise")
+    hysteresis_ppm: Share = Field(100_000, alias="hysteresis")
+    windows: int = Field(2, ge=1, le=100)
+    learn: int = Field(3, ge=1, le=100)
+    cooldown_us: Duration = Field(5_000_000, alias="cooldown")
+    drift_ppm: Share = Field(100_000, alias="drift")
 
 
 class Privacy(Section):
@@ -212,26 +232,34 @@ class Experiment(Section):
     workload: dict[Name, Flow] = Field(min_length=1, max_length=100)
     policy: PolicyUse
     events: tuple[Event, ...] = Field((), max_length=1000)
+    mobility: dict[Name, Mobility] = Field(default_factory=dict, max_length=200)
     sla: SlaWish
+    detection: Detection = Field(default_factory=lambda: Detection.model_validate({}))
     privacy: Privacy = Field(default_factory=lambda: Privacy.model_validate({}))
     weights: Literal["prestaged", "transfer"] = "prestaged"
     numerics: Switch = True
+    probes: Switch = True
     telemetry_period_us: LongerThanZero = Field(1_000_000, alias="telemetry_period")
     trace_end: EndPolicy = "loop"
 
     _traces: dict[tuple[str, Direction], Series] = PrivateAttr(default_factory=dict)
+    _recordings: dict[str, Series] = PrivateAttr(default_factory=dict)
     _notes: tuple[str, ...] = PrivateAttr(default=())
 
     def trace(self, link: str, direction: Direction) -> Series | None:
         """The trace that a direction of a link replays."""
         return self._traces.get((link, direction))
 
+    def recording(self, phone: str) -> Series:
+        """The drive that a phone repeats; KeyError for one that repeats none."""
+        return self._recordings[phone]
+
     def end_of(self, link: str, direction: Direction) -> EndPolicy:
         return self.links[link].way(direction).trace_end or self.trace_end
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is right but worth knowing: a trace shorter than the run, rates of zero that are held at the floor."""
+        """What is right but worth knowing: a trace shorter than the run, rates of zero."""
         return self._notes
 
 

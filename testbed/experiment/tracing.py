@@ -8,8 +8,8 @@ from testbed.experiment.errors import Fault
 from testbed.experiment.overrides import Source, dotted
 from testbed.experiment.reader import Where
 from testbed.experiment.schema import Experiment
-from testbed.quantity import show_duration, show_rate
-from testbed.schedule import MAX_CHANGES, RATE_FLOOR_BPS
+from testbed.quantity import show_duration
+from testbed.schedule import MAX_CHANGES
 from testbed.trace.formats import TraceError
 from testbed.trace.lookup import find, read_trace
 from testbed.trace.series import SATURATING, Direction, Series, step_count
@@ -71,6 +71,14 @@ def load_traces(experiment: Experiment, source: Source, folders: Sequence[Path])
     return traces
 
 
+def load_recordings(experiment: Experiment, source: Source, folders: Sequence[Path]) -> dict[str, Series]:
+    """Phone -> the drive that it repeats; what cannot be read is blamed in the source."""
+    shelf = _Shelf(source, folders)
+    wanted = {phone: said.trace for phone, said in experiment.mobility.items() if said.trace is not None}
+    found = {phone: shelf.get(name, ("mobility", phone, "trace")) for phone, name in wanted.items()}
+    return {phone: series for phone, series in found.items() if series is not None}
+
+
 def _lacking(
     experiment: Experiment, name: str, direction: Direction, series: Series | None
 ) -> Iterator[tuple[str, str]]:
@@ -99,6 +107,11 @@ def _lacking(
 
 def notes(experiment: Experiment, traces: dict[tuple[str, Direction], Series]) -> Iterator[str]:
     """What is right but worth knowing."""
+    for phone in (phone for phone, said in experiment.mobility.items() if said.trace is not None):
+        drive = experiment.recording(phone)
+        if drive.length_us < experiment.duration_us:
+            place = f"mobility.{phone}: recording '{drive.name}'"
+            yield f"{place} lasts {show_duration(drive.length_us)}, then its last cell holds"
     for (name, direction), series in traces.items():
         place = f"links.{name}.{direction}: trace '{series.name}'"
         if series.length_us < experiment.duration_us:
@@ -107,6 +120,6 @@ def notes(experiment: Experiment, traces: dict[tuple[str, Direction], Series]) -
         column = series.rate_column(direction)
         zero = series.columns[column].count(0) if column else 0
         if zero:
-            yield f"{place} has {zero} steps of rate 0, which are held at {show_rate(RATE_FLOOR_BPS)}"
+            yield f"{place} has {zero} steps of rate 0: what comes in waits until the rate is more"
         if series.recorded == "saturating" and column:
             yield f"{place} {SATURATING}"

@@ -8,7 +8,8 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from testbed.experiment.reader import Where
-from testbed.experiment.schema import NAME_RULE, Experiment
+from testbed.experiment.schema import Experiment
+from testbed.experiment.section import NAME_RULE
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
@@ -28,7 +29,8 @@ def _why(error: ErrorDetails, where: Where) -> str:
     if kind == "extra_forbidden":
         return f"unknown key; {nearest(str(where[-1]), _keys(where[:-1]))}"
     if kind == "missing":
-        return f"is missing; the section needs {', '.join(_required(where[:-1]))}"
+        needed = _required(where[:-1])
+        return f"is missing; the section needs {', '.join(needed)}" if needed else "is missing"
     if kind == "value_error":
         return str(context["error"])
     if kind == "literal_error":
@@ -45,6 +47,7 @@ def _why(error: ErrorDetails, where: Where) -> str:
 
 _SHORT = {
     "int_type": "a whole number is right",
+    "float_type": "a number is right",
     "bool_type": "true or false is right",
     "string_type": "text is right",
     "dict_type": "a mapping is right, 'key: value' lines one level deeper",

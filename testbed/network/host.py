@@ -1,17 +1,19 @@
 """A Mininet host and interface that are set up by netlink: no shell command carries data."""
 
+import socket
 from typing import Any
 
 from mininet.link import Intf
 from mininet.node import Host
 from pyroute2 import IPRoute
 
+from testbed.addresses import PREFIX_LENGTH
 from testbed.network.namespace import inside, no_offloads, open_netlink, set_parameters
+from testbed.network.neighbours import set_neighbours
+from testbed.network.quiet import QuietNode
 
-PREFIX_LENGTH = 16
 
-
-class NetlinkHost(Host):
+class NetlinkHost(QuietNode, Host):
     """A network namespace with one address. `netlink` is a socket inside it."""
 
     def __init__(self, name: str, **params: Any) -> None:
@@ -40,9 +42,9 @@ class NetlinkHost(Host):
 
     def know(self, neighbours: dict[str, str]) -> None:
         """Permanent neighbour entries {ip: mac}: no request is flooded, no first packet waits."""
-        for interface in self.intfList():
-            for ip, mac in neighbours.items():
-                self.netlink.neigh("replace", ifindex=interface.index, dst=ip, lladdr=mac, state="permanent")
+        with inside(self.netns), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
+            for interface in self.intfList():
+                set_neighbours(netlink, interface.index, neighbours)
 
 
 class NetlinkIntf(Intf):

@@ -36,7 +36,7 @@ PARAMETERS: Mapping[str, str] = {
 @contextmanager
 def inside(netns: str) -> Iterator[None]:
     """The calling thread is in the namespace at the path `netns` (/proc/PID/ns/net) until the block ends."""
-    here = os.open("/proc/self/ns/net", os.O_RDONLY)
+    here = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     there = os.open(netns, os.O_RDONLY)
     try:
         _setns(there)
@@ -47,6 +47,12 @@ def inside(netns: str) -> Iterator[None]:
     finally:
         os.close(there)
         os.close(here)
+
+
+def new_netns() -> None:
+    """The calling thread goes into a network namespace of its own."""
+    if _libc.unshare(CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "unshare")
 
 
 def open_netlink(netns: str) -> IPRoute:

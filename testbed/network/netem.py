@@ -11,12 +11,14 @@ Attribute numbers and layouts: linux/pkt_sched.h, TCA_NETEM_*. Which option does
 
 import sys
 from dataclasses import replace
+from errno import ENODEV, ENOENT
 from typing import Any
 
 from pyroute2 import IPRoute
-from pyroute2.netlink import nla
-from pyroute2.netlink.rtnl import TC_H_ROOT
-from pyroute2.netlink.rtnl.tcmsg import plugins
+from pyroute2.netlink import NLM_F_ACK, NLM_F_ECHO, NLM_F_REQUEST, nla
+from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.rtnl import RTM_GETQDISC, TC_H_ROOT
+from pyroute2.netlink.rtnl.tcmsg import plugins, tcmsg
 
 from testbed.plan import Distribution, GilbertElliott, Markov, Shape, Slot
 
@@ -197,21 +199,35 @@ def _with_rate_of(shape: Shape, other: Shape) -> Shape:
     )
 
 
+def find(netlink: IPRoute, index: int, handle: int = HANDLE) -> tcmsg | None:
+    """The netem of that handle as the kernel tells it, None when there is none.
+
+    Asked for alone: a dump tells every qdisc of the namespace, and the one of the switches has hundreds.
+    """
+    question = tcmsg()
+    question["index"], question["handle"] = index, handle
+    netlink.status["nlm_generator"] = False  # pyroute2 0.9 reads it below and sets it nowhere
+    try:
+        (found,) = netlink.nlm_request(question, RTM_GETQDISC, NLM_F_REQUEST | NLM_F_ECHO | NLM_F_ACK)
+    except NetlinkError as error:
+        if error.code not in (ENOENT, ENODEV):
+            raise
+        return None
+    return found if found.get_attr("TCA_KIND") == "netem" else None
+
+
 def read(netlink: IPRoute, index: int) -> Shape | None:
     """What the kernel holds on an interface; None when it has no netem at its root.
 
     The kernel does not tell which table it draws from: the distribution is always "uniform" here.
     """
-    held = {
-        qdisc["handle"]: qdisc.get_attr("TCA_OPTIONS")
-        for qdisc in netlink.get_qdiscs(index=index)
-        if qdisc.get_attr("TCA_KIND") == "netem"
-    }
-    if HANDLE not in held:
+    held = find(netlink, index)
+    if held is None:
         return None
-    shape = _decoded(held[HANDLE])
-    below = _decoded(held[RATE_HANDLE]) if RATE_HANDLE in held else None
-    if below is None or not below.rate_bps or shape.rate_bps:
+    shape = _decoded(held.get_attr("TCA_OPTIONS"))
+    under = None if shape.rate_bps else find(netlink, index, RATE_HANDLE)
+    below = None if under is None else _decoded(under.get_attr("TCA_OPTIONS"))
+    if below is None or not below.rate_bps:
         return shape
     return replace(_with_rate_of(shape, below), jitter_reorders=True)
 

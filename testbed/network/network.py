@@ -2,7 +2,7 @@
 
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from testbed.network.host import NetlinkHost, NetlinkIntf
 from testbed.network.link import ShapedLink
 from testbed.network.namespace import inside, set_parameters
 from testbed.network.switch import OpenFlowSwitch, start_daemons, start_switches
-from testbed.plan import HostPlan, Plan
+from testbed.plan import HostPlan, Plan, border
 
 ETH_P_ARP = 0x0806
 
@@ -51,12 +51,33 @@ class Network:
         self.switches: dict[str, OpenFlowSwitch] = {switch.name: switch for switch in mininet.switches}
         self.links: dict[str, ShapedLink] = {link.plan.name: link for link in mininet.links}
 
-    def announce(self) -> None:
-        """Each host says where it is by a gratuitous ARP, as a host does that joins a network."""
-        for plan in self.plan.hosts:
+    def partition(self, group: Collection[str]) -> None:
+        """Takes down all links between the nodes of the group and the rest, until `heal`. Raises ValueError."""
+        for link in self._border(group):
+            link.down(_cause(group))
+
+    def heal(self, group: Collection[str]) -> None:
+        """The end of the partition of the same group. Raises ValueError."""
+        for link in self._border(group):
+            link.up(_cause(group))
+
+    def _border(self, group: Collection[str]) -> list[ShapedLink]:
+        unknown = sorted(set(group) - self.hosts.keys() - self.switches.keys())
+        names = border(group, {name: (link.plan.a, link.plan.b) for name, link in self.links.items()})
+        if unknown or not names:
+            raise ValueError(f"no node '{unknown[0]}'" if unknown else "the partition cuts nothing")
+        return [self.links[name] for name in names]
+
+    def announce(self, only: str | None = None) -> None:
+        """Each host, or one, says where it is by a gratuitous ARP, as a host does that joins a network."""
+        for plan in (host for host in self.plan.hosts if only in (None, host.name)):
             with inside(self.hosts[plan.name].netns):
                 for interface in self.hosts[plan.name].intfList():
                     _gratuitous_arp(interface.name, plan)
+
+
+def _cause(group: Collection[str]) -> str:
+    return f"partition {' '.join(sorted(group))}"
 
 
 @contextmanager

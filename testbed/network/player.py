@@ -6,7 +6,7 @@ Links are changed by netlink and read back; changes of nodes are handed to their
 import dataclasses
 import json
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from testbed.plan import Change, Shape
 LINK_INFO = "links.sock"
 AGENT_DEADLINE_S = 5.0
 AGENT_START_S = 60.0
+NODES = ("load", "node_down", "node_up")
 
 
 class Clock(Protocol):
@@ -34,7 +35,13 @@ class LinkInformation:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
     def tell(self, link: str, direction: str, shape: Shape) -> None:
-        message = {"link": link, "direction": direction, "rate_bps": shape.rate_bps, "delay_us": shape.delay_us}
+        self._send({"link": link, "direction": direction, "rate_bps": shape.rate_bps, "delay_us": shape.delay_us})
+
+    def tell_station(self, link: str, station: str) -> None:
+        """A phone's link leads to another base station from now on."""
+        self._send({"link": link, "station": station})
+
+    def _send(self, message: dict[str, Any]) -> None:
         try:
             self.socket.sendto(json.dumps(message).encode(), self.path)
         except (FileNotFoundError, ConnectionRefusedError):
@@ -44,20 +51,20 @@ class LinkInformation:
 def play(
     changes: Iterable[Change],
     links: dict[str, ShapedLink],
-    tell_node: Callable[[Change], None],
+    others: Mapping[str, Callable[[Change], None]],
     information: LinkInformation,
     *,
     clock: Clock,
     record: Callable[..., Any],
 ) -> None:
-    """Apply the changes in their order until the last."""
+    """Apply the changes in their order until the last. `others`: who applies what is no change of shape, by `what`."""
     for change in changes:
         clock.sleep_until(change.t_us)
         if change.what == "link" and change.shape is not None:
             assert change.direction
             _apply_shape(change, links[change.target], change.direction, information, clock=clock, record=record)
         else:
-            tell_node(change)
+            others[change.what](change)
         if change.text:
             applied_us = clock.now_us()
             record(
@@ -88,7 +95,7 @@ def _apply_shape(
         readback_ok = False
         record("fault", clock.now_us(), what="shaping", why=str(error))
     applied_us = clock.now_us()
-    information.tell(change.target, direction, change.shape)
+    information.tell(change.target, direction, link.offered(direction))
     shape = change.shape
     record(
         "step",
@@ -126,7 +133,7 @@ class NodeChanges:
     def __init__(self, sockets: Path, changes: Iterable[Change]) -> None:
         """Waits for the agents that will hear from it: the first call of a new channel would be late."""
         self.stubs: dict[str, Any] = {}
-        for name in sorted({change.target for change in changes if change.what != "link"}):
+        for name in sorted({change.target for change in changes if change.what in NODES}):
             import grpc
 
             from nodes.proto import agent_pb2, agent_pb2_grpc

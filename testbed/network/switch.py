@@ -5,8 +5,11 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mininet.node import OVSSwitch
+
+from testbed.network.quiet import QuietNode
 
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 TIMEOUT_S = "60"
@@ -19,12 +22,56 @@ class SwitchError(Exception):
     """A command of Open vSwitch failed."""
 
 
-class OpenFlowSwitch(OVSSwitch):
+class OpenFlowSwitch(QuietNode, OVSSwitch):
     """A bridge that speaks OpenFlow 1.3 to the SDN application and keeps its flows when that is gone."""
 
     @classmethod
     def setup(cls) -> None:
         """Mininet would look for a running Open vSwitch here; `start_daemons` has started ours."""
+
+    def __init__(self, name: str, **params: Any) -> None:
+        super().__init__(name, **params)
+        self.held_down: set[str] = set()  # by what
+        self.run, self.controller = Path(), ""  # until it is started
+
+    def down(self, cause: str = "call") -> None:
+        """Without power: no control channel, no flows, no carrier on any of its links; up after `up` for every cause.
+
+        Raises SwitchError, ShapingError.
+        """
+        if self.is_up:
+            self._control(["--", "del-controller", self.name], up=False)
+        self.held_down.add(cause)
+        for link in self.shaped_links():
+            link.down(self.name)
+
+    def up(self, cause: str = "call") -> None:
+        """All back but the flows, which the SDN application lays again. Raises SwitchError, ShapingError."""
+        if not self.held_down:
+            return
+        self.held_down.discard(cause)
+        if self.is_up:
+            for link in self.shaped_links():
+                link.up(self.name)
+            self._control(self._controlled(self.controller), up=True)
+
+    @property
+    def is_up(self) -> bool:
+        return not self.held_down
+
+    def shaped_links(self) -> list[Any]:
+        return [interface.link for _, interface in sorted(self.intfs.items()) if interface.link]
+
+    def _control(self, words: list[str], *, up: bool) -> None:
+        command = ["ovs-vsctl", f"--db=unix:{self.run / 'db.sock'}", f"--timeout={TIMEOUT_S}"]
+        held = _call([*command, *words, "--", "get", "bridge", self.name, "controller"]).strip()
+        if (held != "[]") != up:
+            raise SwitchError(f"{self.name}: asked {'a' if up else 'no'} controller, Open vSwitch holds {held}")
+
+    def _controlled(self, controller: str) -> list[str]:
+        words = ["--", "set-controller", self.name, controller]
+        words += ["--", "set", "controller", self.name, "connection-mode=out-of-band", "max_backoff=1000"]
+        return [*words, "inactivity_probe=0"]
 
     def transaction(self, controller: str) -> list[str]:
         """The ovs-vsctl words that make this bridge with its ports. `controller` is "tcp:127.0.0.1:6653"."""
@@ -33,9 +80,7 @@ class OpenFlowSwitch(OVSSwitch):
         words += ["protocols=OpenFlow13"]
         if self.datapath == "user":
             words += ["datapath_type=netdev"]
-        words += ["--", "set-controller", self.name, controller]
-        words += ["--", "set", "controller", self.name, "connection-mode=out-of-band", "max_backoff=1000"]
-        words += ["inactivity_probe=0"]
+        words += self._controlled(controller)
         for port, interface in sorted(self.intfs.items()):
             if port:
                 words += ["--", "add-port", self.name, interface.name]
@@ -65,12 +110,30 @@ def _daemon(run: Path, name: str) -> list[str]:
 def start_switches(run: Path, switches: Sequence[OpenFlowSwitch], controller: str) -> None:
     """All bridges and ports in one transaction."""
     # without this type Open vSwitch removes every queueing discipline that it has not made itself
+    for switch in switches:
+        switch.run, switch.controller = run, controller
     words = ["--id=@ours", "create", "qos", "type=linux-noop"]
     words += [word for switch in switches for word in switch.transaction(controller)]
-    _call(["ovs-vsctl", f"--db=unix:{run / 'db.sock'}", f"--timeout={TIMEOUT_S}", "--", *words])
+    _call([*_vsctl(run), "--", *words])
 
 
-def _call(command: list[str]) -> None:
+def leave(run: Path, bridge: str, port: str) -> None:
+    """Take a port out of a bridge; its queueing discipline stays."""
+    _call([*_vsctl(run), "--", "del-port", bridge, port])
+
+
+def join(run: Path, bridge: str, port: str) -> None:
+    """Put an interface into a bridge, under the next number that is free."""
+    words = ["--id=@ours", "create", "qos", "type=linux-noop", "--", "add-port", bridge, port]
+    _call([*_vsctl(run), "--", *words, "--", "set", "port", port, "qos=@ours"])
+
+
+def _vsctl(run: Path) -> list[str]:
+    return ["ovs-vsctl", f"--db=unix:{run / 'db.sock'}", f"--timeout={TIMEOUT_S}"]
+
+
+def _call(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SwitchError(f"{' '.join(command[:3])}: exit {done.returncode}: {done.stderr.strip()[-400:]}")
+    return done.stdout

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from testbed.report.rows import NONE, number, sections, size
+from testbed.report.trust import HEAD, fidelity_rows
 from testbed.summary import Record, Summary, real_moves
 
 DECISIONS_SHOWN = 40
@@ -17,6 +18,7 @@ def report(summary: Summary, records: Sequence[Record], picture: str = "latency.
         f"![Latency of each request over time]({picture})",
         _tables({name: summary}),
         _what_happened(records),
+        _fidelity(summary),
         _setting(summary),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -101,6 +103,11 @@ def _moves(records: Sequence[Record]) -> list[tuple[int, str, str]]:
             blocks = f"blocks {piece['first']} to {piece['last'] - 1} of {piece['model']} on {piece['node']}"
             found.append((record["t_us"], "prepare", f"{name}: {blocks}, {size(record['bytes'] or 0)} carried"))
     return found
+
+
+def _fidelity(summary: Summary) -> str:
+    rows = fidelity_rows(summary["fidelity"])
+    return f"## Fidelity\n\n{grid(HEAD, rows)}" if rows else ""
 
 
 def _setting(summary: Summary) -> str:

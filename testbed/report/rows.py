@@ -30,7 +30,7 @@ class Section:
 def sections(summaries: Mapping[str, Summary]) -> tuple[Section, ...]:
     """The whole table: overall figures, phases of each event, streams, links. Every row has one cell a run."""
     runs = list(summaries.values())
-    found = (_overall(runs), *_events(runs), _streams(runs), _links(runs))
+    found = (_overall(runs), *_events(runs), _handovers(runs), _streams(runs), _links(runs))
     return tuple(section for section in found if section.rows)
 
 
@@ -65,6 +65,23 @@ def _events(runs: list[Summary]) -> list[Section]:
         rows.append(("recovery", tuple(_recovered(event["recovery_s"]) if event else Cell(NONE) for event in own)))
         found.append(Section(f"{t_s:g} s: {text}", tuple(rows)))
     return found
+
+
+def _handovers(runs: list[Summary]) -> Section:
+    """What a handover cost, asked and measured, and how long the phone heard nothing."""
+    own = [{(h["t_s"], h["phone"], h["from"], h["to"]): h for h in run["handovers"]["each"]} for run in runs]
+    rows = []
+    for key in sorted({key for run in own for key in run}):
+        t_s, phone, source, target = key
+        rows.append((f"{t_s:g} s: {phone} {source} to {target}", tuple(_handover(run.get(key)) for run in own)))
+    return Section("Handovers (ms): asked / measured / silent", tuple(rows))
+
+
+def _handover(found: Mapping[str, Any] | None) -> Cell:
+    if found is None:
+        return Cell(NONE)
+    figures = [found[name] for name in ("asked_ms", "measured_ms", "silent_ms")]
+    return Cell(" / ".join(map(number, figures)), "bad" if None in figures else "")
 
 
 def _streams(runs: list[Summary]) -> Section:

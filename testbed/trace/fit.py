@@ -1,73 +1,123 @@
-"""Fits the model of `regimes` to recordings, and says how well what it draws agrees with them.
+"""Fits the model of `regimes` to recordings.
 
-Regimes: an outage is a step below `OUTAGE_SHARE` of the mean rate; the others are levels of the rate averaged over
-`SMOOTH_S`, clusters of its logarithm. The rate that makes regimes is the one downwards, or the only one. A recording
-without rates gives delays that no regime changes.
+What was recorded together and goes together is one chain; what was recorded apart, or has a rank correlation of less
+than `COUPLED` with the chain's first column, is a chain of its own. Regimes are levels of the first column averaged
+over some seconds, clusters of its logarithm; of a rate, a step below `OUTAGE_SHARE` of the mean is an outage. How many
+levels and how many seconds is chosen: those whose draw disagrees least with the recordings.
 """
 
 import math
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate, groupby, pairwise
+from collections.abc import Sequence
+from itertools import accumulate, groupby, pairwise, product
 from statistics import NormalDist
 
-from testbed.trace.regimes import MOST_STEPS, Regime, RegimeCard, generate
+from testbed.trace.agreement import OUTAGE_SHARE, agreement
+from testbed.trace.regimes import Chain, Regime, RegimeCard, generate
 from testbed.trace.rows import TraceError
 from testbed.trace.series import RATES, Column, Series, resample
 
 OUTAGE = "outage"
-OUTAGE_SHARE = 0.1
-SMOOTH_S = 3.0
+COUPLED = 0.2
+LEVELS = (3, 5, 8, 12)
+SMOOTH_S = (1.0, 2.0, 3.0, 5.0, 9.0)
+TRIAL_STEPS = 30_000
 GROUPS = 32  # entries of a table
-LAGS_S = (1, 5, 10)
-QUANTILES = (5, 25, 50, 75, 95)
-_PRIMARY: tuple[Column, ...] = ("down_bps", "rate_bps", "up_bps")
-_FITTED: tuple[Column, ...] = ("rate_bps", "up_bps", "down_bps", "delay_us", "jitter_us", "loss_ppm")
+_ORDER: tuple[Column, ...] = ("down_bps", "rate_bps", "up_bps", "delay_us", "jitter_us", "loss_ppm")
 _NORMAL = NormalDist()
 
 
-def fit(recordings: Sequence[Series], step_ms: int = 1000, levels: int = 5, seed: int = 1) -> RegimeCard:
-    """The card draws as long a trace as all recordings together. Raises TraceError."""
+def fit(recordings: Sequence[Series], step_ms: int = 1000, levels: int | None = None, seed: int = 1) -> RegimeCard:
+    """The card draws as long a trace as the recordings of its first column. Raises TraceError."""
     stepped = [resample(series, step_ms * 1000) for series in recordings]
-    primary = next((c for c in _PRIMARY if any(c in one.columns for one in stepped)), None)
-    if primary is None:
-        raise TraceError(0, "no recording has a rate, and regimes are of the rate; add one that has")
-    rated = [one for one in stepped if primary in one.columns]
-    columns = [c for c in _FITTED if all(c in one.columns for one in rated)]
-    edges, floor = _bounds(rated, primary, levels, step_ms)
-    labels = [_labels(one.columns[primary], edges, floor, step_ms) for one in rated]
-    if sum(map(len, labels)) < 2 * (levels + 1):
-        raise TraceError(0, f"{sum(map(len, labels))} steps of {step_ms} ms are too few for {levels} levels")
-    loose = _loose([one for one in stepped if primary not in one.columns]) if "delay_us" not in columns else ()
-    regimes = tuple(_regimes(rated, labels, columns, step_ms / 1000, loose))
-    memory = {column: _memory(rated, labels, column) for column in columns}
-    if loose:
-        columns.append("delay_us")
-    length_s = max(1, sum(one.length_us for one in rated) // 10**6)
+    found: list[tuple[Chain, dict[str, object]]] = []
+    done: set[Column] = set()
+    length_us = 0
+    for column in _ORDER:
+        group = [one for one in stepped if column in one.columns]
+        if column in done or not group:
+            continue
+        length_us = length_us or sum(one.length_us for one in group)
+        columns = [column, *(other for other in _ORDER if other not in done and _goes_with(column, other, stepped))]
+        found.append(_best(group, columns, step_ms, (levels,) if levels else LEVELS))
+        done.update(columns)
     fitted = {
         "recordings": [one.name for one in recordings],
         "recorded": sorted({one.recorded for one in recordings}),
-        "levels": levels,
-        "delay": "with the rate" if not loose else "of recordings of their own, apart from the rate",
+        "chains": [told for _, told in found],
     }
-    return RegimeCard(seed, min(86_400, length_s), step_ms, regimes, memory, fitted)
+    duration_s = min(86_400, max(1, length_us // 10**6, -(-step_ms // 1000)))
+    return RegimeCard(seed, duration_s, step_ms, tuple(chain for chain, _ in found), fitted)
 
 
-def _bounds(rated: Sequence[Series], primary: Column, levels: int, step_ms: int) -> tuple[list[float], float]:
-    """Between the levels, and above an outage."""
-    every = [value for one in rated for value in one.columns[primary]]
-    floor = OUTAGE_SHARE * sum(every) / len(every)
-    smooth = sorted(
+def _goes_with(first: Column, other: Column, stepped: Sequence[Series]) -> bool:
+    """Whether all that have one have the other, and they rise or fall together."""
+    if first == other or any((first in one.columns) != (other in one.columns) for one in stepped):
+        return False
+    pairs = [
+        (score_a, score_b)
+        for one in stepped
+        if first in one.columns
+        for score_a, score_b in zip(_scores(one.columns[first]), _scores(one.columns[other]), strict=True)
+    ]
+    spread = math.sqrt(sum(a * a for a, _ in pairs) * sum(b * b for _, b in pairs))
+    return spread > 0 and abs(sum(a * b for a, b in pairs)) / spread >= COUPLED
+
+
+def _scores(values: Sequence[int]) -> list[float]:
+    ordered = sorted(values)
+    return [_score(ordered, value) for value in values]
+
+
+def _best(
+    group: Sequence[Series], columns: list[Column], step_ms: int, levels: Sequence[int]
+) -> tuple[Chain, dict[str, object]]:
+    """Tried on draws that are not those by which the agreement is told."""
+    count = sum(len(one.t_us) for one in group)
+    if count < 2 * (min(levels) + 1):
+        raise TraceError(0, f"{count} steps of {step_ms} ms are too few for {min(levels)} levels")
+    trial_s = max(1, TRIAL_STEPS * step_ms // 1000)
+    best: tuple[float, Chain, dict[str, object]] | None = None
+    for many, smooth_s in product((one for one in levels if count >= 2 * (one + 1)), SMOOTH_S):
+        chain = _chain(group, columns, step_ms, many, smooth_s)
+        drawn = generate(RegimeCard(0, min(86_400, trial_s), step_ms, (chain,)))
+        error = sum(agreement(group, drawn, column, step_ms).error() for column in columns)
+        if best is None or error < best[0]:
+            best = error, chain, {"columns": columns, "levels": many, "smooth_s": smooth_s}
+    assert best is not None
+    return best[1], best[2]
+
+
+def _chain(group: Sequence[Series], columns: Sequence[Column], step_ms: int, levels: int, smooth_s: float) -> Chain:
+    first = columns[0]
+    half = max(0, round(smooth_s * 1000 / step_ms / 2 - 0.5))
+    means = [_smooth(one.columns[first], half) for one in group]
+    floor = _floor([one.columns[first] for one in group]) if first in RATES else 0.0
+    kept = [
         mean
-        for one in rated
-        for value, mean in zip(one.columns[primary], _smooth(one.columns[primary], step_ms), strict=True)
+        for one, smooth in zip(group, means, strict=True)
+        for value, mean in zip(one.columns[first], smooth, strict=True)
         if value >= floor
-    )
-    if not smooth:
+    ]
+    edges = _edges(sorted(kept), levels)
+    labels = [
+        [
+            OUTAGE if value < floor else f"level {bisect_right(edges, mean) + 1}"
+            for value, mean in zip(one.columns[first], smooth, strict=True)
+        ]
+        for one, smooth in zip(group, means, strict=True)
+    ]
+    memory = {column: _memory(group, labels, column) for column in columns}
+    return Chain(tuple(_regimes(group, labels, columns, step_ms / 1000)), memory)
+
+
+def _floor(parts: Sequence[Sequence[int]]) -> float:
+    """Below it is an outage."""
+    every = [value for part in parts for value in part]
+    if not any(every):
         raise TraceError(0, "every rate is an outage; there is nothing to fit")
-    return _edges(smooth, levels), floor
+    return OUTAGE_SHARE * sum(every) / len(every)
 
 
 def _edges(ordered: Sequence[float], levels: int) -> list[float]:
@@ -83,63 +133,43 @@ def _edges(ordered: Sequence[float], levels: int) -> list[float]:
     return [ordered[cut] for cut in cuts[1:-1] if 0 < cut < len(ordered)]
 
 
-def _smooth(values: Sequence[int], step_ms: int) -> list[float]:
-    half = max(0, round(SMOOTH_S * 1000 / step_ms / 2 - 0.5))
-    sums = [0]
-    for value in values:
-        sums.append(sums[-1] + value)
-    return [
-        (sums[min(len(values), i + half + 1)] - sums[max(0, i - half)])
-        / (min(len(values), i + half + 1) - max(0, i - half))
-        for i in range(len(values))
-    ]
-
-
-def _labels(values: Sequence[int], edges: Sequence[float], floor: float, step_ms: int) -> list[str]:
-    return [
-        OUTAGE if value < floor else f"level {bisect_right(edges, mean) + 1}"
-        for value, mean in zip(values, _smooth(values, step_ms), strict=True)
-    ]
-
-
-def _loose(recordings: Sequence[Series]) -> tuple[int, ...]:
-    delays = [d for one in recordings for d in one.columns.get("delay_us", ())]
-    return tuple(round(mean) for mean in groups(delays)) if delays else ()
+def _smooth(values: Sequence[int], half: int) -> list[float]:
+    """Means of each value and `half` as many before and after it."""
+    sums = list(accumulate(values, initial=0))
+    count = len(values)
+    spans = ((max(0, i - half), min(count, i + half + 1)) for i in range(count))
+    return [(sums[last] - sums[first]) / (last - first) for first, last in spans]
 
 
 def _regimes(
-    rated: Sequence[Series],
-    labels: Sequence[list[str]],
-    columns: Sequence[Column],
-    step_s: float,
-    loose: tuple[int, ...],
+    group: Sequence[Series], labels: Sequence[list[str]], columns: Sequence[Column], step_s: float
 ) -> list[Regime]:
     names = sorted({label for one in labels for label in one})
     dwells: dict[str, list[float]] = {name: [] for name in names}
     follows: dict[str, Counter[str]] = {name: Counter() for name in names}
-    for one in labels:
-        stays = [(name, len(list(same))) for name, same in groupby(one)]
-        for name, count in stays:
-            dwells[name].append(count * step_s)
-        for (before, _), (after, _) in pairwise(stays):
-            follows[before][after] += 1
+    stays = [(name, len(list(same))) for one in labels for name, same in groupby(one)]
+    for name, count in stays:
+        dwells[name].append(count * step_s)
+    # From the end of a recording to the next one's beginning, and round: so each regime is entered as often as it is
+    # left, and has in the long run the share of the time that it was recorded with.
+    for (before, _), (after, _) in pairwise([*stays, stays[0]]):
+        follows[before][after] += 1
+    tables = {column: _by_regime(group, labels, column) for column in columns}
     found = []
     for name in names:
-        values: dict[Column, tuple[int, ...]] = {}
-        for column in columns:
-            own = [
-                v
-                for one, tags in zip(rated, labels, strict=True)
-                for v, tag in zip(one.columns[column], tags, strict=True)
-                if tag == name
-            ]
-            values[column] = tuple(round(mean) for mean in groups(own))
-        if loose:
-            values["delay_us"] = loose
-        weights = sorted(follows[name].items()) or [(other, 1) for other in names if other != name]
-        stays_s = tuple(round(dwell, 3) for dwell in groups(dwells[name]))
-        found.append(Regime(name, stays_s, {after: float(weight) for after, weight in weights}, values))
+        values = {column: tuple(round(mean) for mean in groups(tables[column][name])) for column in columns}
+        weights = {after: float(weight) for after, weight in sorted(follows[name].items())}
+        found.append(Regime(name, tuple(round(dwell, 3) for dwell in groups(dwells[name])), weights, values))
     return found
+
+
+def _by_regime(group: Sequence[Series], labels: Sequence[list[str]], column: Column) -> dict[str, list[int]]:
+    """Sorted values."""
+    found: dict[str, list[int]] = {}
+    for one, tags in zip(group, labels, strict=True):
+        for value, tag in zip(one.columns[column], tags, strict=True):
+            found.setdefault(tag, []).append(value)
+    return {tag: sorted(values) for tag, values in found.items()}
 
 
 def groups(values: Sequence[float], most: int = GROUPS) -> list[float]:
@@ -156,16 +186,11 @@ def groups(values: Sequence[float], most: int = GROUPS) -> list[float]:
     return means
 
 
-def _memory(rated: Sequence[Series], labels: Sequence[list[str]], column: Column) -> float:
+def _memory(group: Sequence[Series], labels: Sequence[list[str]], column: Column) -> float:
     """Of the normal scores of ranks in their regime, between neighbours that are in one regime."""
-    ranked: dict[str, list[int]] = {}
-    for one, tags in zip(rated, labels, strict=True):
-        for value, tag in zip(one.columns[column], tags, strict=True):
-            ranked.setdefault(tag, []).append(value)
-    for values in ranked.values():
-        values.sort()
+    ranked = _by_regime(group, labels, column)
     products, squares = 0.0, 0.0
-    for one, tags in zip(rated, labels, strict=True):
+    for one, tags in zip(group, labels, strict=True):
         scores = [_score(ranked[tag], value) for value, tag in zip(one.columns[column], tags, strict=True)]
         for (a, before), (b, after) in pairwise(zip(scores, tags, strict=True)):
             if before == after:
@@ -177,58 +202,3 @@ def _memory(rated: Sequence[Series], labels: Sequence[list[str]], column: Column
 def _score(ordered: Sequence[int], value: int) -> float:
     low = bisect_right(ordered, value - 1)
     return _NORMAL.inv_cdf(((low + bisect_right(ordered, value)) / 2) / len(ordered)) if len(ordered) > 1 else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """Of one column: what was recorded and what the model draws."""
-
-    column: Column
-    quantiles: Mapping[int, tuple[int, int]]  # percent -> (recorded, drawn)
-    distance: float  # Kolmogorov-Smirnov, 0 to 1
-    correlation: Mapping[int, tuple[float, float]]  # lag in seconds -> (recorded, drawn)
-    outage: tuple[float, float] | None  # share of steps, of rates
-
-
-def long_draw(card: RegimeCard) -> Series:
-    """Ten times the recordings, at least an hour: so long that chance plays no part in how well they agree."""
-    length_s = min(86_400, max(3600, 10 * card.duration_s), MOST_STEPS * card.step_ms // 1000)
-    return generate(replace(card, duration_s=length_s))
-
-
-def agreement(recordings: Sequence[Series], drawn: Series, column: Column, step_ms: int) -> Agreement:
-    """Step by step; an outage is a step below `OUTAGE_SHARE` of the recorded mean."""
-    kept = [resample(one, step_ms * 1000).columns[column] for one in recordings if column in one.columns]
-    mine = drawn.columns[column]
-    theirs, ours = sorted(v for one in kept for v in one), sorted(mine)
-    floor = OUTAGE_SHARE * sum(theirs) / len(theirs)
-    return Agreement(
-        column,
-        {q: (_at(theirs, q), _at(ours, q)) for q in QUANTILES},
-        _distance(theirs, ours),
-        {
-            lag: (autocorrelation(kept, lag * 1000 // step_ms), autocorrelation([mine], lag * 1000 // step_ms))
-            for lag in LAGS_S
-            if lag * 1000 >= step_ms
-        },
-        (sum(v < floor for v in theirs) / len(theirs), sum(v < floor for v in ours) / len(ours))
-        if column in RATES
-        else None,
-    )
-
-
-def _at(ordered: Sequence[int], percent: int) -> int:
-    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
-
-
-def _distance(a: Sequence[int], b: Sequence[int]) -> float:
-    return max(abs(bisect_right(a, v) / len(a) - bisect_right(b, v) / len(b)) for v in {*a, *b})
-
-
-def autocorrelation(parts: Sequence[Sequence[int]], lag: int) -> float:
-    """About the mean of all parts, never across the end of one; 0 if nothing varies."""
-    every = [v for part in parts for v in part]
-    mean = sum(every) / len(every)
-    spread = sum((v - mean) ** 2 for v in every) / len(every)
-    pairs = [(a - mean) * (b - mean) for part in parts for a, b in zip(part, part[lag:], strict=False)]
-    return sum(pairs) / len(pairs) / spread if pairs and spread else 0.0

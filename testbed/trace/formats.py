@@ -17,7 +17,7 @@ __all__ = ["MAHIMAHI_BIN_US", "MAX_BYTES", "MAX_ROWS", "MTU_BITS", "Format", "Tr
 
 def parse(data: bytes, name: str, form: Format | None = None, columns: Mapping[str, str] | None = None) -> Series:
     """`columns`: ours -> the file's, for a CSV of another kind. Raises TraceError."""
-    rows = list(rows_of(data))
+    rows = rows_of(data)
     if not rows:
         raise TraceError(0, "the trace is empty; at least one row is right")
     if columns:

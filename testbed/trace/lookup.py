@@ -4,6 +4,7 @@ Rules: a name stays inside the folders it may be in (beside the experiment, the 
 is relative, has no "..", and leads nowhere else by a symbolic link. Only a path of the command line may lie anywhere.
 """
 
+import hashlib
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -58,12 +59,13 @@ def read_trace(path: Path, form: Format | None = None, columns: Mapping[str, str
         except TraceError as fault:
             raise TraceError(fault.line, f"of the pair .up and .down: {fault.why}") from None
         return pair(up, down, path.name)
-    series = parse(_bytes(path, MAX_BYTES), path.name, form, columns)
+    data = _bytes(path, MAX_BYTES)
+    series = parse(data, path.name, form, columns)
     card = card_path(path)
     if not card.is_file():
         return series
     try:
-        return with_card(series, _bytes(card, MAX_CARD_BYTES).decode())
+        return with_card(series, _bytes(card, MAX_CARD_BYTES).decode(), hashlib.sha256(data).hexdigest())
     except UnicodeDecodeError:
         raise TraceError(0, f"its side-card {card.name} is not UTF-8") from None
 
@@ -75,7 +77,11 @@ def _bytes(path: Path, most: int) -> bytes:
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise TraceError(0, f"{path} is {kind}; a trace is a file")
         if status.st_size > most:
-            raise TraceError(0, f"the trace has more than {most // 2**20} MiB; cut or resample it")
+            with path.open("rb") as file:
+                line = file.read(most).count(b"\n") + 1 if most == MAX_BYTES else 0
+            raise TraceError(
+                line, f"{path.name} has more than {most // 2**20} MiB, which is passed here; a part is right"
+            )
         return path.read_bytes()
     except OSError as fault:
         raise TraceError(0, f"cannot read {path}: {fault.strerror}") from None

@@ -119,17 +119,19 @@ def _check(card: Card) -> None:
         raise TraceError(0, "a card needs memory_s above zero and sharing from 0 to 1")
 
 
-def card_to_json(card: Card) -> str:
-    return json.dumps(dataclasses.asdict(card), indent=2) + "\n"
+def card_to_json(card: Card, sha256: str | None = None) -> str:
+    """`sha256`: of the trace that it lies beside, if it does."""
+    return json.dumps(dataclasses.asdict(card) | ({"sha256": sha256} if sha256 else {}), indent=2) + "\n"
 
 
 def card_from_json(text: str) -> Card:
     """Raises TraceError."""
     try:
         raw = json.loads(text)
+        raw.pop("sha256", None)  # of the trace beside it
         card = Card(**{**raw, "regimes": tuple(Regime(**regime) for regime in raw["regimes"])})
         _check(card)
-    except (ValueError, TypeError, KeyError) as fault:
+    except (ValueError, TypeError, KeyError, AttributeError) as fault:
         if isinstance(fault, TraceError):
             raise
         raise TraceError(0, f"not a side-card: {fault}; `testbed trace generate` writes one") from None

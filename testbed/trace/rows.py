@@ -5,10 +5,13 @@ fine; nothing that is not finite, nothing negative. Times count from the first r
 """
 
 import re
-from collections.abc import Iterator
+from array import array
+from collections.abc import Sequence
+from typing import overload
 
 MAX_BYTES = 16 * 2**20
 MAX_ROWS = 500_000  # read in about a second
+MAX_LINE = 2**20  # some data sets write a whole recording on a line
 MAX_US = 7 * 86_400 * 10**6
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
@@ -22,25 +25,56 @@ class TraceError(ValueError):
         self.why = why
 
 
-Rows = list[tuple[int, str]]  # line number, stripped text
+Rows = Sequence[tuple[int, str]]  # line number, stripped text
 
 
-def rows_of(data: bytes) -> Iterator[tuple[int, str]]:
+class _Lines(Sequence[tuple[int, str]]):
+    """Rows that are cut out of the text when they are asked for: half a million tuples take five times as much."""
+
+    def __init__(self, text: str, lines: "array[int]", starts: "array[int]", ends: "array[int]") -> None:
+        self._text, self._lines, self._starts, self._ends = text, lines, starts, ends
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[int, str]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Rows: ...
+    def __getitem__(self, index: int | slice) -> tuple[int, str] | Rows:
+        if isinstance(index, slice):
+            return _Lines(self._text, self._lines[index], self._starts[index], self._ends[index])
+        return self._lines[index], self._text[self._starts[index] : self._ends[index]]
+
+
+def rows_of(data: bytes) -> Rows:
     """Raises TraceError."""
     if len(data) > MAX_BYTES:
-        raise TraceError(0, f"the trace has more than {MAX_BYTES // 2**20} MiB; cut or resample it")
+        line = data.count(b"\n", 0, MAX_BYTES) + 1
+        raise TraceError(
+            line, f"the trace has more than {MAX_BYTES // 2**20} MiB, which is passed here; a part is right"
+        )
     if data.count(b"\n") > MAX_ROWS:
-        raise TraceError(0, f"the trace has more than {MAX_ROWS} rows; cut or resample it")
+        raise TraceError(MAX_ROWS + 1, f"the trace has more than {MAX_ROWS} rows; a part of it is right")
     if b"\0" in data:
         raise TraceError(data[: data.index(b"\0")].count(b"\n") + 1, "a NUL byte; a trace is plain text")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as fault:
         raise TraceError(data[: fault.start].count(b"\n") + 1, "not UTF-8; a trace is plain text") from None
+    lines, starts, ends = array("L"), array("L"), array("L")
+    start = 0
     for line, row in enumerate(text.split("\n"), start=1):
+        if len(row) > MAX_LINE:
+            raise TraceError(line, f"a line of {len(row)} characters; at most {MAX_LINE} are right")
         stripped = row.strip()
         if stripped and stripped[0] != "#":
-            yield line, stripped
+            first = start + len(row) - len(row.lstrip())
+            lines.append(line)
+            starts.append(first)
+            ends.append(first + len(stripped))
+        start += len(row) + 1
+    return _Lines(text, lines, starts, ends)
 
 
 def is_number(text: str) -> bool:
@@ -58,6 +92,19 @@ def number(text: str, line: int, what: str, most: float) -> float:
     if value > most:
         raise TraceError(line, f"{what} is {text[:40]}; more than {most:.0f} is not believed")
     return value
+
+
+class Texts:
+    """One text in memory, however many rows have it; of the first `most` different ones."""
+
+    def __init__(self, most: int = 2**14) -> None:
+        self._most = most
+        self._kept: dict[str, str] = {}
+
+    def one(self, text: str) -> str:
+        if len(self._kept) < self._most:
+            return self._kept.setdefault(text, text)
+        return self._kept.get(text, text)
 
 
 class Clock:

@@ -87,7 +87,9 @@ def pair() -> Iterator["Pair"]:
         link.shape()
         for one, other in (HOSTS, HOSTS[::-1]):
             hosts[one.name].know({other.ip: other.mac})
-        yield Pair(link, hosts)
+        found = Pair(link, hosts)
+        time.sleep(SETTLE_S)  # the kernel has put some of the work of setting up aside for when nobody computes
+        yield found
 
 
 class Pair:
@@ -166,6 +168,7 @@ def losses(both: Pair) -> Iterator[tuple[str, Measured]]:
     yield "loss_down", both.over(SOME, each_us=1000, burst=100, loss="5%", way="down")
     yield "loss_other_way", both.over(FEW, each_us=1000, burst=100, loss="100%", way="up", direction="down")
     yield "gilbert_elliott", many(loss=TWO_STATES)
+    yield "gilbert_elliott_down", many(loss=TWO_STATES, way="down")
     yield "gilbert_elliott_soft", many(loss=SOFT)
     yield "markov", many(loss=FOUR_STATES)
 

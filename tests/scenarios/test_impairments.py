@@ -70,7 +70,13 @@ def test_the_other_direction_is_left_alone(measured):
 
 
 @pytest.mark.parametrize(
-    ("name", "model"), [("gilbert_elliott", TWO_STATES), ("gilbert_elliott_soft", SOFT), ("markov", FOUR_STATES)]
+    ("name", "model"),
+    [
+        ("gilbert_elliott", TWO_STATES),
+        ("gilbert_elliott_down", TWO_STATES),
+        ("gilbert_elliott_soft", SOFT),
+        ("markov", FOUR_STATES),
+    ],
 )
 def test_the_share_of_a_loss_model(measured, name, model):
     """Losses come together, so the interval is that of the means of blocks."""
@@ -80,8 +86,9 @@ def test_the_share_of_a_loss_model(measured, name, model):
     assert fmean(losses) == pytest.approx(loss_ppm(loss(model)) / 1e6, abs=interval)
 
 
-def test_the_length_of_a_burst(measured):
-    bursts = [len(list(group)) for gone, group in groupby(lost(measured["gilbert_elliott"])) if gone]
+@pytest.mark.parametrize("name", ["gilbert_elliott", "gilbert_elliott_down"])
+def test_the_length_of_a_burst(measured, name):
+    bursts = [len(list(group)) for gone, group in groupby(lost(measured[name])) if gone]
     leaving = 0.25
     assert fmean(bursts) == pytest.approx(1 / leaving, abs=SURE * sqrt(1 - leaving) / leaving / sqrt(len(bursts)))
 

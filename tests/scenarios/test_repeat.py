@@ -16,7 +16,7 @@ TOLERANCE = 0.005
 BUSY_LIMIT_S = 240  # the loops end by themselves even if nobody ends them
 LEAST_BUSY_S = 3.0
 LOOP = "import sys, time\nend = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
-TOWN = pytest.mark.experiment("experiments/town.yaml")
+TOWN = pytest.mark.experiment("experiments/town.yaml", sets=("weights=transfer",))
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def busy_processors() -> Iterator[list[psutil.Process]]:
 def again(emulate) -> ScenarioRun:
     """The town once more, with busy loops on the same processors."""
     with busy_processors() as loops:
-        done = emulate("town.yaml", "town-again")
+        done = emulate("town.yaml", "town-again", sets=("weights=transfer",))
         assert all(loop.cpu_times().user > LEAST_BUSY_S for loop in loops), "the processors were not kept busy"
     return done
 

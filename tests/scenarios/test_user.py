@@ -117,6 +117,7 @@ def test_a_kernel_without_netem_is_refused_by_name(tmp_path):
     told = _refused(tmp_path, "--kernel", "host", "--clock", "real")
     assert all(what.split(" (")[0] in told for what in lacks)
     assert "netem" in told if os.getuid() == 0 else "root" in told
+    assert "Leave out --kernel host" in told, "the way out is named"
 
 
 def test_virtual_time_on_the_host_kernel_is_refused_by_name(tmp_path):

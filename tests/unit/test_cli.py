@@ -45,7 +45,7 @@ def test_options_reach_the_runner(asked: list[Any], tmp_path: Path) -> None:
     assert call("run", MINIMAL, *words, "--trace-dir", str(tmp_path), "--json").exit_code == 0
     ((path, options),) = asked
     assert path == Path(MINIMAL)
-    assert (options.clock, options.kernel, options.seed, options.policy) == ("virtual", "guest", 7, "static")
+    assert (options.clock, options.kernel, options.seed, options.policy) == (None, "guest", 7, "static")
     assert (options.sets, options.trace_dirs, options.out) == (("duration=20s", "seed=3"), (tmp_path,), tmp_path)
 
 
@@ -60,7 +60,9 @@ def test_options_reach_the_runner(asked: list[Any], tmp_path: Path) -> None:
 )
 def test_clock_follows_the_kernel_unless_named(asked: list[Any], words: list[str], expected: tuple[str, str]) -> None:
     call("run", MINIMAL, *words, "--json")
-    assert (asked[0][1].clock, asked[0][1].kernel) == expected
+    path, options = asked[0]
+    timed = options.timed(testbed.run.load(path, options))
+    assert (timed.clock, timed.kernel) == expected
 
 
 def test_json_is_one_object_and_progress_goes_elsewhere(asked: list[Any], tmp_path: Path) -> None:
@@ -69,12 +71,13 @@ def test_json_is_one_object_and_progress_goes_elsewhere(asked: list[Any], tmp_pa
     assert "p95 81 ms" in done.stderr
 
 
-def test_a_bad_experiment_stops_before_anything_starts(asked: list[Any]) -> None:
-    done = call("run", MINIMAL, "--set", "seed=none", "--json")
+@pytest.mark.parametrize("words", [["run"], ["compare", "--policies", "static,joint"]])
+def test_a_bad_experiment_stops_before_anything_starts(words: list[str], tmp_path: Path) -> None:
+    done = call(*words, MINIMAL, "--set", "seed=none", "--out", str(tmp_path / "run"), "--json")
     assert done.exit_code == 2
     assert "seed" in json.loads(done.stdout)["error"]
     assert "Traceback" not in done.stderr
-    assert asked == []
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_failed_run_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +115,7 @@ def test_validate_tells_of_every_file(tmp_path: Path) -> None:
 def test_the_same_card_generates_the_same_trace(tmp_path: Path) -> None:
     first, second = tmp_path / "one.csv", tmp_path / "two.csv"
     assert call("trace", "generate", str(first), "--model", "driving", *GENERATED).exit_code == 0
-    assert call("trace", "generate", str(second), "--card", str(first.with_suffix(".json"))).exit_code == 0
+    assert call("trace", "generate", str(second), "--model", str(first.with_suffix(".json"))).exit_code == 0
     assert first.read_bytes() == second.read_bytes()
     assert first.with_suffix(".json").read_bytes() == second.with_suffix(".json").read_bytes()
 
@@ -134,7 +137,7 @@ def test_a_conversion_carries_as_much(tmp_path: Path) -> None:
         (["trace", "generate", "{}/a.csv", "--model", "lunar"], "urban"),
         (["trace", "generate", "{}/a.txt"], "a.csv"),
         (["trace", "generate", "{}/no/a.csv"], "cannot be written"),
-        (["trace", "generate", "{}/a.csv", "--card", "{}/none.json"], "cannot be read"),
+        (["trace", "generate", "{}/a.csv", "--model", "{}/none.json"], "cannot be read"),
         (["trace", "convert", "{}/none", "{}/b"], "cannot read"),
         (["trace", "show", "{}"], "folder"),
     ],
@@ -169,6 +172,8 @@ def test_lines_are_sparse_and_parts_are_told_apart() -> None:
     assert [text.split(" · ")[0] for text in said] == ["joint: run 0/20 s", "joint: run 10/20 s", "joint: run 20/20 s"]
     progress.part("static").phase("boot")
     assert said[-1] == "static: boot"
+    progress.note("a trace was recorded so")
+    assert said[-1] == "note: a trace was recorded so"
 
 
 def test_a_line_says_all_there_is() -> None:

@@ -114,3 +114,46 @@ def test_after_a_move_the_new_level_is_normal():
     assert look_at(lambda s: {"latency_us": {"s": 80_000}}, detector) == [("end_to_end", "s")]
     detector.relearn(0)
     assert look_at(lambda s: {}, detector) == []
+
+
+NOISE = [10_000 + 10 * ((37 * n) % 101 - 50) for n in range(60)]  # up to 5 % around
+CUSUM = dataclasses.replace(RULE, method="cusum")
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "count", "cusum"),
+    [
+        ("19.9 %", [11_990] * 9, [], [5]),
+        ("20.0 %", [12_000] * 9, [4], [4]),
+        ("20.1 %", [12_010] * 9, [4], [4]),
+        ("10.0 %", [11_000] * 60, [], []),
+        ("11.0 %", [11_100] * 60, [], [3 + 19]),
+        ("noise of 5 %", NOISE, [], []),
+        ("noise of 5 % on a step of 30 %", [value + 3000 for value in NOISE], [4], [4]),
+        ("noise of 5 % on a step of 18 %", [value + 1800 for value in NOISE[:10]], [], [6]),
+        ("a spike", [90_000, *[10_000] * 9], [], []),
+        ("every other a spike", [90_000, 10_000] * 9, [], []),
+        ("two of three high", [13_000, 13_000, 11_000] * 3, [4], [4]),
+        ("high, a little less, high", [13_000, 11_500, 13_000] * 3, [6], [5]),
+        ("missing between", [12_000, None, None, 12_000], [6], [6]),
+        ("all missing", [None] * 9, [], []),
+        ("a slow ramp", [10_000 + 100 * step for step in range(30)], [3 + 21], [3 + 16]),
+        ("a ramp that ends at 9 %", [min(10_000 + 100 * step, 10_900) for step in range(60)], [], []),
+        ("stays: told once", [13_000] * 20, [4], [4]),
+    ],
+)
+def test_both_methods(name, values, count, cusum):
+    assert fire_times(BASE + values) == count
+    assert fire_times(BASE + values, CUSUM) == cusum
+
+
+@pytest.mark.parametrize("rule", [RULE, CUSUM], ids=["count", "cusum"])
+def test_hysteresis_is_exact(rule):
+    assert fire_times([*BASE, 13_000, 13_000, 11_000, 13_000, 13_000], rule) == [4]
+    assert fire_times([*BASE, 13_000, 13_000, 10_999, 13_000, 13_000], rule) == [4, 7]
+
+
+@pytest.mark.parametrize("windows", [1, 2, 5])
+def test_windows_is_how_many_it_takes(windows):
+    for rule in (RULE, CUSUM):
+        assert fire_times(BASE + [12_000] * 9, dataclasses.replace(rule, windows=windows)) == [2 + windows]

@@ -16,6 +16,11 @@ def without(kind: str) -> list[dict]:
     return [record for record in a_run() if record["kind"] != kind]
 
 
+def a_state(late_us: int) -> dict:
+    state = {"kind": "state", "what": "link", "target": "xn", "up": False, "readback_ok": True}
+    return state | {"t_us": 5_000_000 + late_us, "asked_us": 5_000_000, "applied_us": 5_000_000 + late_us}
+
+
 def changed(kind: str, **changes: object) -> list[dict]:
     return [record | changes if record["kind"] == kind else record for record in a_run()]
 
@@ -53,6 +58,8 @@ def test_nothing_is_invalid() -> None:
         (changed("event", applied_us=20_200_000), "200 ms late"),
         (changed("request", checked=False), "480 of 480 answers were not compared"),
         ([*a_run(), {"kind": "fault", "t_us": 5, "what": "agent", "why": "died"}], "agent: died"),
+        ([*a_run(), a_state(late_us=150_000)], "link xn down was 150 ms late, limit 100 ms"),
+        (changed("run", states=1), "only 0 of 1 links and switches went down or up"),
         ([*a_run(), a_step(1, readback_ok=False)], "1 link steps read back differently"),
         ([*a_run(), a_step(1, late_us=10_001), a_step(2, late_us=20_000)], "steps were late: p99 10.0 ms"),
         (

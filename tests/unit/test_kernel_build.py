@@ -13,6 +13,7 @@ from testbed.kernel.build import KernelBuildFailed, Source
 def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
     """A kernel source whose whole content is a makefile, and an empty cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(build, "PATCHES", tmp_path)  # none there
     return pack(tmp_path, monkeypatch, "allnoconfig:\n\ttouch $(O)/.config\nlinux:\n\tcp /bin/true $(O)/linux\n")
 
 
@@ -68,10 +69,27 @@ def test_another_source_or_configuration_is_another_kernel(
 ) -> None:
     newer = Source("6.12", "1.1", packed.tarball)
     files = {build.kernel_file(packed), build.kernel_file(newer)}
+    assert not build.replans()
+    (tmp_path / "netem-6.12.patch").write_text("changes nothing\n")
+    files.add(build.kernel_file(packed))
+    assert build.replans()
     config = tmp_path / "config"
     config.write_text("CONFIG_NET=y\n")
     monkeypatch.setattr(build, "CONFIG", config)
-    assert len(files | {build.kernel_file(packed)}) == 3
+    assert len(files | {build.kernel_file(packed)}) == 4
+
+
+def test_the_source_is_patched_before_it_is_built(packed: Source, tmp_path: Path) -> None:
+    change = "--- a/Makefile\n+++ b/Makefile\n@@ -4 +4 @@\n-\tcp /bin/true $(O)/linux\n+\tcp /bin/false $(O)/linux\n"
+    (tmp_path / "netem-6.12.patch").write_text(change)
+    assert subprocess.run([build.build(silent)], check=False).returncode == 1
+
+
+def test_a_patch_that_does_not_fit_fails_the_build(packed: Source, tmp_path: Path) -> None:
+    (tmp_path / "netem-6.12.patch").write_text("--- a/Makefile\n+++ b/Makefile\n@@ -1 +1 @@\n-no such line\n+other\n")
+    with pytest.raises(KernelBuildFailed, match="patch"):
+        build.build(silent)
+    assert build.installed() is None
 
 
 def test_no_source_says_which_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ class OneWire:
     def __init__(self, monkeypatch):
         self.sent = []
         self.link = ShapedLink.__new__(ShapedLink)
-        self.link.asked = {"up": PLAIN, "down": PLAIN}
+        self.link.asked, self.link.cuts = {"up": PLAIN, "down": PLAIN}, set()
         self.link.intf1 = self.link.intf2 = SimpleNamespace(netlink=None, index=1)
         monkeypatch.setattr(netem, "change", lambda netlink, index, shape, before: self.sent.append((before, shape)))
         monkeypatch.setattr(netem, "read", lambda netlink, index: replace(self.sent[-1][1], distribution="uniform"))

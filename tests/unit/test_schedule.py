@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from testbed.impairment import LEAST_QUEUE_PACKETS
 from testbed.plan import Change, GilbertElliott, Shape
 from testbed.quantity import Queue
-from testbed.schedule import RATE_FLOOR_BPS, Lane, LinkEvent, schedule
+from testbed.schedule import OUTAGE_STEP_US, RATE_FLOOR_BPS, Lane, LinkEvent, schedule
 from testbed.trace.series import Series
 
 PLAIN = Lane("l", "up", 10**7, 1000)
@@ -22,10 +22,11 @@ def test_a_plain_lane_never_changes():
     assert result.changes == ()
 
 
-def test_a_trace_goes_before_the_rate_and_zero_becomes_the_floor():
+def test_a_trace_goes_before_the_rate_and_zero_is_the_floor():
     result = schedule([Lane("l", "up", 5, 1000, series=TRACE, end="hold")], [], [], 100)
     assert result.shapes["l", "up"].rate_bps == 10**6
     assert rates(result) == [(10, RATE_FLOOR_BPS), (20, 2 * 10**6)]
+    assert [c.shape.delay_us for c in result.changes] == [1000, 1000]
     assert result.floored == {("l", "up"): 1}
 
 
@@ -149,3 +150,22 @@ def test_losses_of_a_trace_go_before_a_model_and_an_event_before_both():
     assert (result.shapes["l", "up"].loss_ppm, result.shapes["l", "up"].loss_model) == (3, None)
     (change,) = result.changes
     assert (change.shape.loss_ppm, change.shape.loss_model) == (500_000, model)
+
+
+def test_where_netem_does_not_replan_an_outage_holds_back_what_comes_in_until_it_is_over():
+    trace = Series("t", (0, 10_000, 30_000, 90_000), 100_000, {"rate_bps": (10**6, 0, 0, 3 * 10**6)})
+    lanes = [Lane("l", "up", None, 1000, series=trace, end="hold")]
+    rates_bps = [c.shape.rate_bps for c in schedule(lanes, [], [], 10**6).changes]
+    assert rates_bps == [RATE_FLOOR_BPS, 3 * 10**6]
+    result = schedule(lanes, [], [], 10**6, replans=False)
+    found = [(c.t_us, c.shape.rate_bps, c.shape.delay_us, c.shape.queue_packets) for c in result.changes]
+    leaves_us = 90_000 + 1000
+    waiting = [(t_us, 3 * 10**6, leaves_us - t_us, LEAST_QUEUE_PACKETS) for t_us in (10_000, 30_000, 50_000, 70_000)]
+    assert found == [*waiting, (90_000, 3 * 10**6, 1000, LEAST_QUEUE_PACKETS)]
+    assert waiting[1][0] - waiting[0][0] <= OUTAGE_STEP_US
+
+
+def test_an_outage_without_an_end_is_held_at_the_floor():
+    trace = Series("t", (0, 10), 20, {"rate_bps": (10**6, 0)})
+    result = schedule([Lane("l", "up", None, 1000, series=trace, end="hold")], [], [], 10**6)
+    assert [(c.t_us, c.shape.rate_bps, c.shape.delay_us) for c in result.changes] == [(10, RATE_FLOOR_BPS, 1000)]

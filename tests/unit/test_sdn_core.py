@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from controller.sdn import core, lldp
+from controller.sdn import core, flows, lldp, paths
 from controller.sdn.flows import ADMIT, CONTROLLER, FORWARD, Flow, FlowMod, Key
 from controller.sdn.graph import Counters, Port, PortId
 
@@ -167,6 +167,35 @@ def test_all_pairs_reach_each_other_and_nobody_else() -> None:
     assert network.send(A, "ff:ff:ff:ff:ff:ff") == []
     assert {host.ip for host in network.state.graph.hosts.values()} == {"10.0.0.1"}
     assert network.state.trees[2].path(1) == (1, 3, 2)
+
+
+def test_a_new_host_gets_its_own_flows_and_nobody_elses() -> None:
+    network = triangle()
+    network.run(2)
+    for mac, at in network.access.items():
+        network.mods.clear()
+        network.feed(core.FrameSeen(at, frame(mac)))
+        assert {mod.flow.match[-1][1] for mod in network.mods} == {mac}
+        assert sorted(mod.dpid for mod in network.mods) == sorted((1, 2, 3, at[0]))  # one more where it is let in
+        assert network.state.tables == flows.tables(network.state.graph, network.state.trees)
+    assert network.state.trees == paths.choose(network.state.graph, {})
+
+
+def test_joining_switches_probe_each_link_a_few_times() -> None:
+    line = {(n, 2): ((n + 1, 1), 1_000) for n in range(1, 20)}
+    network = Network(line | {there: (at, us) for at, (there, us) in line.items()}, {})
+    probes = 0
+    for dpid in range(1, 21):
+        network.tables[dpid] = {}
+        network.state, messages = core.step(network.state, core.SwitchJoined(dpid, network.ports(dpid)), 0)
+        probes += sum(isinstance(message, core.Probe) for message in messages)
+    assert probes == len(network.wires)
+    network.join()
+    network.now_us += 1_000
+    while network._queue and network._queue[0][0] < PERIOD_US:
+        network.now_us, _, event = heapq.heappop(network._queue)
+        network.feed(event)
+    assert len(network.state.graph.up_links()) == len(network.wires)  # without a Measure
 
 
 def test_traffic_before_discovery_heals() -> None:

@@ -51,3 +51,13 @@ def test_it_ends_even_if_the_journal_takes_nothing(tmp_path):
 def test_a_thread_that_ends_itself_is_no_fault(tmp_path):
     body = "thread = threading.Thread(target=sys.exit); thread.start(); thread.join(); sys.exit(3)"
     assert ended(tmp_path, body) == (3, "", [])
+
+
+def test_what_ends_the_process_can_be_another(tmp_path):
+    body = """
+fail_loudly(journal.record, clock, lambda: os._exit(4))
+threading.Thread(target=lambda: 1 / 0, name="watch").start()
+"""
+    code, _, records = ended(tmp_path, "import os" + body)
+    assert code == 4
+    assert records[0]["why"].startswith("watch: ZeroDivisionError")

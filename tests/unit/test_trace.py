@@ -1,9 +1,16 @@
+import hashlib
+import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from testbed.trace import regimes
+from testbed.trace.agreement import markdown
+from testbed.trace.datasets import by_digest
+from testbed.trace.edit import cut
 from testbed.trace.export import to_csv, to_mahimahi, to_seconds
 from testbed.trace.formats import MAX_ROWS, TraceError, parse
 from testbed.trace.lookup import PROJECT_TRACES, find, read_trace
@@ -99,6 +106,55 @@ def test_end_policies():
     assert list(steps(THREE, "stop", 20)) == [(0, 0), (10, 1)]
 
 
+shapes = st.lists(st.tuples(st.integers(1, 50), st.integers(0, 9)), min_size=1, max_size=8)
+
+
+def shaped(steps_of):
+    edges = [0]
+    for width, _ in steps_of:
+        edges.append(edges[-1] + width)
+    return Series("x", tuple(edges[:-1]), edges[-1], {"rate_bps": tuple(rate for _, rate in steps_of)})
+
+
+@given(shapes, st.sampled_from(["hold", "loop", "stop"]), st.integers(1, 400))
+def test_each_moment_has_the_value_that_its_end_policy_says(steps_of, end, until):
+    series = shaped(steps_of)
+    changes = list(steps(series, end, until))
+    assert changes[0] == (0, 0)
+    assert all(before < after for (before, _), (after, _) in pairwise(changes))
+    assert changes[-1][0] < until
+    rates = series.columns["rate_bps"]
+    for (start, row), (after, _) in pairwise([*changes, (until, None)]):
+        for t in {start, (start + after) // 2, after - 1}:
+            inside = {"loop": t % series.length_us, "hold": min(t, series.length_us - 1), "stop": t}[end]
+            if inside >= series.length_us:
+                assert row is None
+            else:
+                assert rates[row] == series.at("rate_bps", inside)
+
+
+@given(shapes, st.sampled_from(["hold", "loop", "stop"]), st.integers(0, 300), st.integers(1, 300))
+def test_a_cut_is_what_the_end_policy_says_between_its_times(steps_of, end, start, length):
+    series = shaped(steps_of)
+    try:
+        piece = cut(series, start, start + length, end)
+    except TraceError:
+        assert end == "stop"
+        assert start >= series.length_us
+        return
+    assert piece.length_us == (min(start + length, series.length_us) - start if end == "stop" else length)
+    for t in {*piece.t_us, piece.length_us - 1}:
+        there = start + t
+        inside = there % series.length_us if end == "loop" else min(there, series.length_us - 1)
+        assert piece.at("rate_bps", t) == series.at("rate_bps", inside)
+
+
+def test_a_byte_order_mark_and_carriage_returns_are_read_over():
+    plain = parse(b"t_ms,up_kbps\n0,5\n500,6\n", "x")
+    assert parse(b"\xef\xbb\xbft_ms,up_kbps\r\n0,5\r\n500,6\r\n", "x") == plain
+    assert parse(b"\xef\xbb\xbf0\r\n0\r\n100\r\n", "x") == parse(b"0\n0\n100\n", "x")
+
+
 @given(st.integers(1, 200))
 def test_steps_are_counted_as_they_come(until):
     for end in ("hold", "loop"):
@@ -155,10 +211,37 @@ def test_a_bad_card_is_refused():
 
 def test_the_traces_of_the_project_are_those_of_their_cards():
     cards = sorted(PROJECT_TRACES.glob("*.json"))
-    assert cards
+    assert sorted(PROJECT_TRACES.glob("*.csv")) == [path.with_suffix(".csv") for path in cards]
     for path in cards:
-        trace = path.with_suffix(".csv").read_text()
-        assert to_csv(generate(card_from_json(path.read_text()), path.stem)) == trace
+        trace, text = path.with_suffix(".csv").read_text(), path.read_text()
+        fitted = json.loads(text)["model"] == regimes.MODEL
+        if fitted:
+            series = regimes.generate(regimes.card_from_json(text), path.stem)
+            assert json.loads(text)["sha256"] == hashlib.sha256(trace.encode()).hexdigest()
+        else:
+            series = generate(card_from_json(text), path.stem)
+        assert to_csv(series) == trace
+
+
+@pytest.mark.parametrize("name", ["mmwave-walk", "midband-drive", "lte-drive", "bus", "leo-drive"])
+def test_a_fitted_trace_names_its_recordings_and_how_well_it_agrees_with_them(name):
+    fitted = json.loads((PROJECT_TRACES / f"{name}.json").read_text())["fitted"]
+    assert fitted["recordings"]
+    for one in fitted["recordings"]:
+        assert (one["name"], one["of"]) == ((known := by_digest(one["sha256"])).name, known.of)
+    columns = read_trace(PROJECT_TRACES / f"{name}.csv").columns
+    assert set(fitted["agreement"]) == set(columns)
+    for column, told in fitted["agreement"].items():
+        assert told["distance"] < 0.06, column
+        assert told["distance"] < told["halves"], "closer to the recordings than their halves to each other"
+        assert all(abs(was - now) < 0.25 for was, now in told["correlation"].values()), column
+        assert told["outage"] is None or abs(told["outage"][0] - told["outage"][1]) < 0.02, column
+
+
+def test_the_table_of_the_documentation_is_that_of_the_cards():
+    names = ("mmwave-walk", "midband-drive", "lte-drive", "bus", "leo-drive")
+    cards = {name: regimes.card_from_json((PROJECT_TRACES / f"{name}.json").read_text()) for name in names}
+    assert markdown(cards) in (ROOT / "docs" / "traces.md").read_text()
 
 
 def test_names_stay_inside_their_folders(tmp_path):

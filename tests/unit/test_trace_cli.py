@@ -80,13 +80,51 @@ def test_a_fitted_card_makes_traces(log: Path, tmp_path: Path) -> None:
     assert "outage share" in done.stdout
     agreed = json.loads(card.read_text())["fitted"]["agreement"]["up_bps"]
     assert agreed["distance"] < 0.3
-    assert call("generate", made, "--card", card, "--duration", "30s").exit_code == 0
+    assert call("generate", made, "--model", card, "--duration", "30s").exit_code == 0
     assert (shown(made)["length_us"], shown(made)["recorded"]) == (30_000_000, "generated")
     first = made.read_bytes()
-    assert call("generate", made, "--card", made.with_suffix(".json")).exit_code == 0
+    assert call("generate", made, "--model", made.with_suffix(".json")).exit_code == 0
     assert made.read_bytes() == first
-    call("generate", made, "--card", card, "--duration", "30s", "--seed", "10")
+    call("generate", made, "--model", card, "--duration", "30s", "--seed", "10")
     assert made.read_bytes() != first
+
+
+def test_a_card_draws_to_standard_output_without_a_file(log: Path, tmp_path: Path) -> None:
+    card = tmp_path / "card.json"
+    assert call("fit", log, "-o", card, "--levels", "2").exit_code == 0
+    done = call("generate", "--model", card, "--seed", "2", "--duration", "5s")
+    assert done.exit_code == 0
+    assert [line.split(",")[0] for line in done.stdout.splitlines()] == ["t_ms", "0", "1000", "2000", "3000", "4000"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["card.json", "drive.out"]
+
+
+def test_recordings_of_the_way_up_are_named_apart(log: Path, tmp_path: Path) -> None:
+    down, card = tmp_path / "down.txt", tmp_path / "card.json"
+    down.write_text("".join(f"{t} {50 + t % 9}\n" for t in range(60)))
+    assert call("fit", down, "--up", log, "-o", card, "--levels", "2").exit_code == 0
+    told = json.loads(card.read_text())["fitted"]
+    assert [one["columns"] for one in told["chains"]] == [["down_bps"], ["up_bps"]]
+    assert [one["name"] for one in told["recordings"]] == ["down.txt", "drive.out"]
+    assert all(len(one["sha256"]) == 64 for one in told["recordings"])
+    rows = call("table", card).stdout.splitlines()
+    assert [row.split(" | ")[1] for row in rows[2:]] == ["down", "up"]
+
+
+def test_a_trace_agrees_wholly_with_itself(log: Path) -> None:
+    told = json.loads(call("compare", log, log, "--json").stdout)["agreement"]["up_bps"]
+    assert told["distance"] == 0
+    assert all(was == now for was, now in [*told["quantiles"].values(), *told["correlation"].values(), told["outage"]])
+    assert "KS" in call("compare", log, log).stdout
+
+
+def test_a_trace_that_was_changed_is_not_that_of_its_card(log: Path, tmp_path: Path) -> None:
+    made = tmp_path / "made.csv"
+    assert call("convert", log, made).exit_code == 0
+    made.write_text(made.read_text() + "41000,5\n")
+    done = call("show", made)
+    assert done.exit_code == 2
+    assert f"{made}: the digest of made.csv is " in done.stderr
+    assert "its side-card made.json says" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -98,6 +136,10 @@ def test_a_fitted_card_makes_traces(log: Path, tmp_path: Path) -> None:
         (["join", "{log}", "-o", "{out}"], "at least two"),
         (["resample", "{log}", "{out}", "--step", "1us"], "longer step"),
         (["fit", "{log}", "-o", "{out}", "--step", "1ms"], "10ms to 60s"),
+        (["fit", "{log}", "--up", "traces/bus.csv", "-o", "{out}"], "no rate up"),
+        (["compare", "{log}", "traces/bus.csv"], "no recording has any"),
+        (["generate", "{out}", "--model", "traces/bus.json", "--step", "1s"], "leave the option out"),
+        (["table", "{log}"], "not a side-card"),
         (["show", "{log}", "--format", "pcap"], "no trace format"),
         (["show", "{log}", "--png", "/no/such/a.png"], "cannot be written"),
     ],

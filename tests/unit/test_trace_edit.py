@@ -133,10 +133,10 @@ def test_resampling_keeps_texts_and_how_it_was_recorded():
 
 def test_a_side_card_says_what_was_done(tmp_path):
     told = scale(replace(THREE, recorded="saturating"), 100_000)
-    again = with_card(THREE, to_card(told))
+    again = with_card(THREE, to_card(told, "d1"), "d1")
     assert (again.recorded, again.scale_ppm, again.made) == ("saturating", 100_000, ("rates scaled by 0.1",))
-    assert with_card(THREE, '{"model": "any", "seed": 1}').recorded == "generated"
-    assert with_card(THREE, '["not ours"]') == with_card(THREE, '{"other": 1}') == THREE
+    assert with_card(THREE, '{"model": "any", "seed": 1}', "d1").recorded == "generated"
+    assert with_card(THREE, '["not ours"]', "d1") == with_card(THREE, '{"sha256": 1}', "d1") == THREE
     for text in (
         "{",
         '{"recorded": 1}',
@@ -144,7 +144,9 @@ def test_a_side_card_says_what_was_done(tmp_path):
         '{"recorded": "probing", "scale_ppm": 0}',
     ):
         with pytest.raises(TraceError, match="side-card"):
-            with_card(THREE, text)
+            with_card(THREE, text, "d1")
+    with pytest.raises(TraceError, match=r"digest of x is d2 but its side-card x\.json says d1"):
+        with_card(THREE, to_card(told, "d1"), "d2")
     assert card_path(tmp_path / "a.csv").name == "a.json"
     assert card_path(tmp_path / "a.up").name == "a.up.json"
 

@@ -3,34 +3,30 @@ from random import Random
 
 import pytest
 
-from testbed.trace.fit import OUTAGE, agreement, autocorrelation, fit, groups, long_draw
+from testbed.trace.agreement import agreement, autocorrelation, long_draw
+from testbed.trace.fit import OUTAGE, fit, groups
 from testbed.trace.formats import TraceError
-from testbed.trace.regimes import Regime, RegimeCard, card_from_json, card_to_json, generate, quantile
+from testbed.trace.regimes import Chain, Regime, RegimeCard, card_from_json, card_to_json, generate, quantile
 from testbed.trace.series import Series, statistics
 
 # Two regimes and outages of known dwell; delay goes with the rate.
-KNOWN = RegimeCard(
-    3,
-    8000,
-    1000,
-    (
-        Regime(
-            "fast",
-            (20.0, 30.0, 40.0),
-            {"slow": 0.8, "dead": 0.2},
-            {"rate_bps": (80 * 10**6, 120 * 10**6), "delay_us": (8000,)},
-        ),
-        Regime("slow", (10.0, 20.0), {"fast": 1.0}, {"rate_bps": (10 * 10**6, 14 * 10**6), "delay_us": (30_000,)}),
-        Regime("dead", (4.0,), {"slow": 1.0}, {"rate_bps": (0,), "delay_us": (90_000,)}),
-    ),
-    {"rate_bps": 0.8, "delay_us": 0.0},
+FAST = Regime(
+    "fast",
+    (20.0, 30.0, 40.0),
+    {"slow": 0.8, "dead": 0.2},
+    {"rate_bps": (80 * 10**6, 120 * 10**6), "delay_us": (8000,)},
 )
+SLOW = Regime("slow", (10.0, 20.0), {"fast": 1.0}, {"rate_bps": (10 * 10**6, 14 * 10**6), "delay_us": (30_000,)})
+DEAD = Regime("dead", (4.0,), {"slow": 1.0}, {"rate_bps": (0,), "delay_us": (90_000,)})
+CHAIN = Chain((FAST, SLOW, DEAD), {"rate_bps": 0.8, "delay_us": 0.0})
+KNOWN = RegimeCard(3, 8000, 1000, (CHAIN,))
 
 
 def test_a_fit_finds_what_was_put_in():
     recorded = generate(KNOWN)
     card = fit([recorded], 1000, levels=2)
-    found = {regime.name: regime for regime in card.regimes}
+    assert len(card.chains) == 1
+    found = {regime.name: regime for regime in card.chains[0].regimes}
     assert set(found) == {OUTAGE, "level 1", "level 2"}
     assert found[OUTAGE].dwells == (4.0,) * len(found[OUTAGE].dwells)
     assert found[OUTAGE].values == {"rate_bps": (0,) * 32, "delay_us": (90_000,) * 32}
@@ -67,24 +63,44 @@ def test_the_same_card_draws_the_same_and_another_seed_another():
     assert statistics(generate(card), "rate_bps").zero_share > 0
 
 
-def test_delays_of_recordings_of_their_own_go_with_every_regime():
-    rates = Series(
-        "r", tuple(range(0, 60 * 10**6, 10**6)), 60 * 10**6, {"up_bps": tuple(10**6 * (1 + i % 7) for i in range(60))}
-    )
-    pings = Series("p", (0, 10**6), 2 * 10**6, {"delay_us": (10, 20)})
+def steps_of(column, values):
+    return Series(column, tuple(i * 10**6 for i in range(len(values))), len(values) * 10**6, {column: tuple(values)})
+
+
+def test_what_was_recorded_apart_is_drawn_apart():
+    rates = steps_of("up_bps", [10**6 * (1 + i % 7) for i in range(60)])
+    pings = steps_of("delay_us", [10, 20] * 10)
     card = fit([rates, pings], levels=2)
-    assert {regime.values["delay_us"] for regime in card.regimes} == {(10, 20)}
-    assert card.fitted["delay"] == "of recordings of their own, apart from the rate"
+    assert [list(chain.regimes[0].values) for chain in card.chains] == [["up_bps"], ["delay_us"]]
+    drawn = generate(card)
+    assert (drawn.length_us, set(drawn.columns)) == (60 * 10**6, {"up_bps", "delay_us"})
+    assert {10, 20} <= set(drawn.columns["delay_us"])
+
+
+@pytest.mark.parametrize(("coupled", "chains"), [(True, 1), (False, 2)])
+def test_what_does_not_go_together_is_drawn_apart(coupled, chains):
+    chance = Random(2)
+    down = [chance.randrange(10**6, 10**8) for _ in range(300)]
+    up = [value // 4 if coupled else chance.randrange(10**6, 10**8) for value in down]
+    one = steps_of("down_bps", down)
+    both = replace(one, columns={**one.columns, "up_bps": tuple(up)})
+    assert len(fit([both], levels=2).chains) == chains
+
+
+def test_regimes_have_the_share_of_the_time_they_were_recorded_with():
+    recorded = generate(replace(KNOWN, duration_s=400, seed=8))
+    drawn = long_draw(fit([recorded], levels=2)).columns["rate_bps"]
+    kept = recorded.columns["rate_bps"]
+    assert drawn.count(0) / len(drawn) == pytest.approx(kept.count(0) / len(kept), abs=0.01)
 
 
 @pytest.mark.parametrize(
     ("columns", "why"),
-    [({"delay_us": (1,) * 50}, "no recording has a rate"), ({"up_bps": (1,) * 3}, "too few")],
+    [({"up_bps": (0,) * 50}, "every rate is an outage"), ({"up_bps": (1,) * 3}, "too few")],
 )
 def test_what_cannot_be_fitted_is_refused(columns, why):
-    count = len(next(iter(columns.values())))
     with pytest.raises(TraceError, match=why):
-        fit([Series("x", tuple(i * 10**6 for i in range(count)), count * 10**6, columns)])
+        fit([steps_of("up_bps", columns["up_bps"])])
 
 
 def test_groups_keep_the_mean_and_tables_their_quantiles():
@@ -102,19 +118,25 @@ def test_autocorrelation_stays_inside_its_parts():
     assert autocorrelation([[2, 2]], 1) == autocorrelation([[1, 2]], 5) == 0
 
 
+def chained(first: Regime) -> dict[str, object]:
+    return {"chains": (Chain((first, SLOW, DEAD), CHAIN.memory),)}
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        {"regimes": ()},
+        {"chains": ()},
+        {"chains": (Chain((), {}),)},
+        {"chains": (CHAIN, CHAIN)},
         {"duration_s": 0},
         {"step_ms": 1},
         {"step_ms": 10, "duration_s": 86_400},
-        {"memory": {"rate_bps": 1.0}},
-        {"version": 2},
-        {"regimes": (replace(KNOWN.regimes[0], dwells=()), *KNOWN.regimes[1:])},
-        {"regimes": (replace(KNOWN.regimes[0], dwells=(float("nan"),)), *KNOWN.regimes[1:])},
-        {"regimes": (replace(KNOWN.regimes[0], next={"gone": 1.0}), *KNOWN.regimes[1:])},
-        {"regimes": (replace(KNOWN.regimes[0], values={"rate_bps": (-1,), "delay_us": (1,)}), *KNOWN.regimes[1:])},
+        {"version": 1},
+        {"chains": (replace(CHAIN, memory={"rate_bps": 1.0}),)},
+        chained(replace(FAST, dwells=())),
+        chained(replace(FAST, dwells=(float("nan"),))),
+        chained(replace(FAST, next={"gone": 1.0})),
+        chained(replace(FAST, values={"rate_bps": (-1,), "delay_us": (1,)})),
     ],
 )
 def test_a_card_that_cannot_be_is_refused(change):
@@ -122,7 +144,7 @@ def test_a_card_that_cannot_be_is_refused(change):
         generate(replace(KNOWN, **change))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"regimes": [{}]}', '{"regimes": 5}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"chains": [{}]}', '{"chains": 5}'])
 def test_what_is_no_card_is_refused(text):
     with pytest.raises(TraceError, match="not a card"):
         card_from_json(text)

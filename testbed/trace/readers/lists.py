@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from testbed.trace.instants import instant_us
-from testbed.trace.rows import MAX_ROWS, Clock, Rows, TraceError, number
+from testbed.trace.rows import MAX_ROWS, Clock, Rows, Texts, TraceError, number
 from testbed.trace.series import Extra, Series
 
 _HALF = "delay is half the round trip"
@@ -46,7 +46,7 @@ def refuse_memu22(_rows: Rows, _name: str) -> Series:
 
 def read_cicv5g(rows: Rows, name: str) -> Series:
     """What stands in a row beyond the tenth field is not named by the data set and left out."""
-    clock, delays = Clock(), []
+    clock, delays, shared = Clock(), [], Texts()
     extras: dict[Extra, list[str]] = {extra: [] for extra in _CICV5G}
     if len(rows) < 2:
         raise TraceError(rows[0][0], "only a header; at least one row of numbers is right")
@@ -60,7 +60,7 @@ def read_cicv5g(rows: Rows, name: str) -> Series:
         if len(fields) == 9:  # a row without a cell
             beside.insert(_CICV5G.index("cell"), "")
         for extra, field in zip(_CICV5G, beside, strict=False):
-            extras[extra].append(field.replace(",", ";"))
+            extras[extra].append(shared.one(field.replace(",", ";")))
     kept = {extra: tuple(values) for extra, values in extras.items()}
     return Series(name, tuple(clock.t_us), clock.length_us(), {"delay_us": tuple(delays)}, kept, "probing", (_HALF,))
 

@@ -9,10 +9,10 @@ before the first known one that one.
 import csv
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from testbed.trace.instants import instant_us
-from testbed.trace.rows import Clock, Rows, TraceError, number
+from testbed.trace.rows import Clock, Rows, Texts, TraceError, number
 from testbed.trace.series import EXTRAS, Column, Extra, Recorded, Series
 
 _RATE_UNITS = {"bps": 1, "kbps": 10**3, "mbps": 10**6, "gbps": 10**9}
@@ -97,15 +97,6 @@ def reader_of(table: Table) -> Callable[[Rows, str], Series]:
     return lambda rows, name: read_table(rows, name, table)
 
 
-@dataclass(slots=True)
-class _Row:
-    line: int
-    stamp: str
-    t_us: int
-    values: dict[str, list[float]] = field(default_factory=dict)
-    extras: dict[str, str] = field(default_factory=dict)
-
-
 def read_table(rows: Rows, name: str, table: Table) -> Series:
     """Raises TraceError."""
     if table.refuse:
@@ -113,28 +104,22 @@ def read_table(rows: Rows, name: str, table: Table) -> Series:
     place = _places(rows[0], table)
     if len(rows) == 1:
         raise TraceError(rows[0][0], "only a header; at least one row of numbers is right")
-    found: list[_Row] = []
-    for line, text in rows[1:]:
-        row = _row(line, _fields(text), place)
-        if table.merge and found and row.t_us == found[-1].t_us:
-            for ours, values in row.values.items():
-                found[-1].values.setdefault(ours, []).extend(values)
-            found[-1].extras |= row.extras
-        else:
-            found.append(row)
-    clock, parts = _timed(found, table)
-    columns = _columns(found, place)
+    found = _Gathered(table, place)
+    for index in range(1, len(rows)):
+        found.add(*rows[index])
+    found.flush()
+    columns = {VALUES[ours][0]: held for ours, values in found.values.items() if (held := _held(values))}
     if not columns:
         raise TraceError(0, "no row has a rate or a delay; all are empty, '-' or 'N/A'")
-    extras: dict[Extra, tuple[str, ...]] = {
-        extra: tuple(row.extras.get(extra, "") for row in found) for extra in EXTRAS if extra in place
-    }
+    extras: dict[Extra, tuple[str, ...]] = {extra: tuple(texts) for extra, texts in found.extras.items()}
     made = table.made
     if any(ours.startswith("rtt") for ours in place) and "delay_us" in columns:
         made = ("delay is half the round trip", *made)
-    if parts and parts[-1] != "1":
-        extras, made = {**extras, "part": tuple(parts)}, (*made, f"{parts[-1]} parts joined, the gaps between closed")
-    return Series(name, tuple(clock.t_us), clock.length_us(), columns, extras, table.recorded, made)
+    if found.part > 1:
+        extras["part"] = tuple(found.parts)
+        made = (*made, f"{found.part} parts joined, the gaps between closed")
+    times = tuple(found.clock.t_us)
+    return Series(name, times, found.clock.length_us(), columns, extras, table.recorded, made)
 
 
 def _fields(text: str) -> list[str]:
@@ -167,51 +152,74 @@ def _nearest(word: str, known: list[str]) -> str:
     return f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)[:200]}"
 
 
-def _row(line: int, fields: list[str], place: Mapping[str, int]) -> _Row:
-    if len(fields) <= max(place.values()):
-        raise TraceError(line, f"{len(fields)} fields; at least {max(place.values()) + 1} are right, as in the header")
-    clock = next(ours for ours in place if ours in TIMES)
-    stamp, unit = fields[place[clock]], TIMES[clock]
-    t_us = instant_us(stamp, line) if unit is None else round(number(stamp, line, "the time", 10**13) * unit)
-    row = _Row(line, stamp[:40], t_us)
-    for ours, index in place.items():
-        text = fields[index]
-        if ours in VALUES and text.lower() not in _MISSING:
-            _, per, most = VALUES[ours]
-            row.values[ours] = [number(text, line, ours, most / per) * per]
-        elif ours in EXTRAS:
-            row.extras[ours] = text.replace(",", ";")
-    return row
+class _Gathered:
+    """Rows to columns, one row after the other: what rows of half a million hold has little room beside them.
 
+    Across a gap time goes on by as much as a step before it had.
+    """
 
-def _timed(found: list[_Row], table: Table) -> tuple[Clock, list[str]]:
-    """Across a gap time goes on by as much as a step before it had."""
-    clock = Clock()
-    parts: list[str] = []
-    closed, part, step = 0, 1, 10**6
-    for index, row in enumerate(found):
-        if table.gap_us is not None and index:
-            passed = row.t_us - found[index - 1].t_us
-            if passed > table.gap_us or passed < 0:
-                closed += passed - step
-                part += 1
+    def __init__(self, table: Table, place: Mapping[str, int]) -> None:
+        self.clock = Clock()
+        self.part = 1
+        self.parts: list[str] = []
+        self.values: dict[str, list[int | None]] = {ours: [] for ours in place if ours in VALUES}
+        self.extras: dict[Extra, list[str]] = {extra: [] for extra in EXTRAS if extra in place}
+        self._table = table
+        self._place = place
+        self._stamps = next(ours for ours in place if ours in TIMES)
+        self._shared = Texts()
+        self._row: tuple[int, int, str] | None = None  # line, time and its text, of the row that is gathered
+        self._known: dict[str, list[float]] = {}
+        self._texts: dict[str, str] = {}
+        self._closed_us = 0
+        self._step_us = 10**6
+
+    def add(self, line: int, text: str) -> None:
+        """A row; of the same time as the one before it may be merged with it."""
+        fields, place = _fields(text), self._place
+        if len(fields) <= max(place.values()):
+            raise TraceError(
+                line, f"{len(fields)} fields; at least {max(place.values()) + 1} are right, as in the header"
+            )
+        stamp, unit = fields[place[self._stamps]], TIMES[self._stamps]
+        t_us = instant_us(stamp, line) if unit is None else round(number(stamp, line, "the time", 10**13) * unit)
+        if not (self._table.merge and self._row and self._row[1] == t_us):
+            self.flush(t_us)
+            self._row, self._known, self._texts = (line, t_us, stamp[:40]), {}, {}
+        for ours in self.values:
+            value = fields[place[ours]]
+            if value.lower() not in _MISSING:
+                _, per, most = VALUES[ours]
+                self._known.setdefault(ours, []).append(number(value, line, ours, most / per) * per)
+        for extra in self.extras:
+            self._texts[extra] = fields[place[extra]].replace(",", ";")
+
+    def flush(self, next_us: int | None = None) -> None:
+        """What was gathered becomes a row; `next_us` is when the next begins."""
+        if self._row is None:
+            return
+        line, t_us, stamp = self._row
+        self.clock.add_us(line, t_us - self._closed_us, stamp)
+        self.parts.append(self._shared.one(str(self.part)))
+        for ours, values in self.values.items():
+            known = self._known.get(ours)
+            values.append(round(sum(known) / len(known)) if known else None)
+        for extra, texts in self.extras.items():
+            texts.append(self._shared.one(self._texts[extra]))
+        if self._table.gap_us is not None and next_us is not None:
+            passed = next_us - t_us
+            if passed > self._table.gap_us or passed < 0:
+                self._closed_us += passed - self._step_us
+                self.part += 1
             else:
-                step = passed
-        clock.add_us(row.line, row.t_us - closed, row.stamp)
-        parts.append(str(part))
-    return clock, parts
+                self._step_us = passed
 
 
-def _columns(found: list[_Row], place: Mapping[str, int]) -> dict[Column, tuple[int, ...]]:
-    columns: dict[Column, tuple[int, ...]] = {}
-    for ours in (name for name in place if name in VALUES):
-        known = [round(sum(v) / len(v)) if (v := row.values.get(ours)) else None for row in found]
-        held = next((value for value in known if value is not None), None)
-        if held is None:
-            continue
-        filled: list[int] = []
-        for value in known:
-            held = held if value is None else value
-            filled.append(held)
-        columns[VALUES[ours][0]] = tuple(filled)
-    return columns
+def _held(values: list[int | None]) -> tuple[int, ...]:
+    """Where there is none the one before, and before the first that one; nothing if there is none at all."""
+    held = next((value for value in values if value is not None), None)
+    filled: list[int] = []
+    for value in values if held is not None else ():
+        held = held if value is None else value
+        filled.append(held)  # type: ignore[arg-type]
+    return tuple(filled)

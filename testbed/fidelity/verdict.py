@@ -1,20 +1,17 @@
-"""Whether a run may be believed: journal records -> `valid` or `INVALID`, with every reason and the figures behind it.
+"""Journal records -> `valid` or `INVALID`, with every reason and the figures behind it. Pure.
 
 A run is INVALID when the emulated world was not the one that was asked for, or when the record of it has holes.
 It does not judge the system under test: requests that failed, or an SLA that broke, are results, not reasons.
-Pure. Limits are the constants below.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from testbed.fidelity.limits import EVENT_LATE_US, HANDOVER_OFF, OVERRUN_SHARE, STEP_LATE_P99_US, limits_of
+from testbed.fidelity.measured import measured
 from testbed.percentile import percentile
-
-STEP_LATE_P99_US = 10_000  # later than this and the network was not the trace
-EVENT_LATE_US = 100_000  # a tenth of the step of the SLA window: a later event blurs the recovery time
-OVERRUN_SHARE = 0.01  # more requests than this and the modelled processor shows in the p99
 
 Record = dict[str, Any]
 
@@ -24,6 +21,8 @@ class Fidelity:
     verdict: Literal["valid", "INVALID"]
     reasons: tuple[str, ...]
     figures: dict[str, float | int | None]
+    limits: dict[str, float | int | None] = field(default_factory=dict)
+    worst: dict[str, Record] = field(default_factory=dict)  # "step", "rate", "delay": the one that is furthest off
 
 
 def assess(records: Iterable[Record]) -> Fidelity:
@@ -32,16 +31,22 @@ def assess(records: Iterable[Record]) -> Fidelity:
     for record in records:
         kinds[record["kind"]].append(record)
     figures: dict[str, float | int | None] = {}
+    worst: dict[str, Record] = {}
+    limits = limits_of(kinds["run"][0].get("clock", "virtual") if kinds["run"] else "virtual")
     reasons = [
         *_unfinished(kinds),
         *_faults(kinds),
-        *_steps(kinds, figures),
+        *_steps(kinds, figures, worst),
         *_events(kinds, figures),
+        *_handovers(kinds, figures),
+        *_states(kinds, figures),
         *_requests(kinds, figures),
         *_overruns(kinds, figures),
         *_answers(kinds, figures),
+        *measured(kinds, limits, figures, worst),
     ]
-    return Fidelity("INVALID" if reasons else "valid", tuple(reasons), figures)
+    known = {"step_late_p99_us": STEP_LATE_P99_US, "event_late_us": EVENT_LATE_US, "overrun_share": OVERRUN_SHARE}
+    return Fidelity("INVALID" if reasons else "valid", tuple(reasons), figures, known | asdict(limits), worst)
 
 
 def _unfinished(kinds: dict[str, list[Record]]) -> Iterable[str]:
@@ -59,8 +64,14 @@ def _faults(kinds: dict[str, list[Record]]) -> Iterable[str]:
         yield f"fault at {_seconds(fault['t_us'])}: {fault['what']}: {fault['why']}"
 
 
-def _steps(kinds: dict[str, list[Record]], figures: dict[str, float | int | None]) -> Iterable[str]:
+def _steps(
+    kinds: dict[str, list[Record]], figures: dict[str, float | int | None], worst: dict[str, Record]
+) -> Iterable[str]:
     steps = kinds["step"]
+    if steps:
+        latest = max(steps, key=lambda step: int(step["applied_us"] - step["asked_us"]))
+        named = {name: latest[name] for name in ("link", "direction", "asked_us")}
+        worst["step"] = named | {"late_us": latest["applied_us"] - latest["asked_us"]}
     late = [step["applied_us"] - step["asked_us"] for step in steps]
     figures["steps"] = len(steps)
     figures["step_late_p99_us"] = p99 = percentile(late, 99)
@@ -88,6 +99,32 @@ def _events(kinds: dict[str, list[Record]], figures: dict[str, float | int | Non
     expected = Counter(event["text"] for run in kinds["run"][:1] for event in run["events"])
     for text, count in (expected - fired).items():
         yield f"event `{text}` never fired" if count == 1 else f"event `{text}` did not fire {count} times"
+
+
+def _handovers(kinds: dict[str, list[Record]], figures: dict[str, float | int | None]) -> Iterable[str]:
+    """How long phones were really off the network; what their packets say of it is a result."""
+    figures["handovers"] = len(kinds["handover"])
+    for one in kinds["handover"]:
+        if one["detached_us"] is None or one["attached_us"] is None:
+            continue  # a fault already
+        lasted_us, asked_us = one["attached_us"] - one["detached_us"], one["interruption_us"]
+        if abs(lasted_us - asked_us) > HANDOVER_OFF * asked_us:
+            what = f"the handover of {one['phone']} at {_seconds(one['asked_us'])}"
+            yield f"{what} took {lasted_us / 1000:.1f} ms instead of {asked_us / 1000:.1f} ms, limit {HANDOVER_OFF:.0%}"
+
+
+def _states(kinds: dict[str, list[Record]], figures: dict[str, float | int | None]) -> Iterable[str]:
+    """Links and switches that went down or up; one that did not read back is a fault already."""
+    states = kinds["state"]
+    figures["states"] = len(states)
+    for state in states:
+        late_us = state["applied_us"] - state["asked_us"]
+        if late_us > EVENT_LATE_US:
+            where = f"{state['what']} {state['target']} {'up' if state['up'] else 'down'}"
+            yield f"{where} was {late_us / 1000:.0f} ms late, limit {EVENT_LATE_US / 1000:.0f} ms"
+    asked = kinds["run"][0].get("states", 0) if kinds["run"] else 0
+    if len(states) < asked:
+        yield f"only {len(states)} of {asked} links and switches went down or up"
 
 
 def _requests(kinds: dict[str, list[Record]], figures: dict[str, float | int | None]) -> Iterable[str]:

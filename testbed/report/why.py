@@ -1,0 +1,124 @@
+"""Why the controller did what it did: the decisions of a journal in words. Pure: records -> lines, or one JSON value.
+
+The overview has a line a decision; one decision has what was seen, what triggered, every candidate with its predicted
+latency in parts, and why the others lost.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+Record = Mapping[str, Any]
+UNREACHABLE_US = 10**12  # controller.cost
+PARTS = ("compute", "queue", "transfer", "propagation")
+
+
+class NoDecision(Exception):
+    """The run holds no such decision: says which there are."""
+
+
+def decisions(records: Iterable[Record]) -> list[Record]:
+    return [record for record in records if record["kind"] == "decision"]
+
+
+def pick(found: Sequence[Record], number: int | None) -> Record:
+    """The decision of that number; None: the last that moved something, or the last. Raises NoDecision."""
+    if not found:
+        raise NoDecision("the run holds no decision")
+    if number is None:
+        return next((r for r in reversed(found) if r["action"] in ("REMAP", "RESPLIT")), found[-1])
+    for record in found:
+        if record["n"] == number:
+            return record
+    raise NoDecision(f"there is no decision {number}; there are {found[0]['n']} to {found[-1]['n']}")
+
+
+def overview(found: Sequence[Record]) -> Iterator[str]:
+    for record in found:
+        causes = ", ".join(f"{t['kind']} {t['subject']}" for t in record["triggers"]) or "no trigger"
+        yield f"{record['n']:>4}  {_at(record)}  {record['action']:<10}  {causes}: {record['reason']}"
+
+
+def detail(record: Record) -> Iterator[str]:
+    yield f"decision {record['n']} at {_at(record).strip()}: {record['action']}, epoch {record['epoch']}"
+    yield f"  reason     {record['reason']}"
+    if record.get("refused"):
+        yield f"  refused    {record['refused']}"
+    yield f"  took       {record['duration_us'] / 1e3:.2f} ms"
+    for trigger in record["triggers"]:
+        yield f"  triggered  {trigger['kind']} {trigger['subject']}: {_change(trigger)}"
+    yield from _seen(record.get("seen") or {})
+    bound = record["lower_bound_us"]
+    if bound:
+        yield f"  bound      no placement is below {bound / 1e3:.1f} ms" + _gap(record["gap"])
+    for candidate in record["candidates"]:
+        yield from _candidate(candidate, bound)
+
+
+def _at(record: Record) -> str:
+    return f"{record['t_us'] / 1e6:9.3f} s"
+
+
+def _change(trigger: Mapping[str, Any]) -> str:
+    """In the unit of what is watched; see controller/detect.py."""
+    now, baseline = trigger["now"], trigger["baseline"]
+    if trigger["kind"] in ("link_latency", "end_to_end"):
+        return f"{baseline / 1e3:.1f} ms -> {now / 1e3:.1f} ms"
+    if trigger["kind"] == "link_rate":
+        return f"{baseline / 1e6:.2f} Mbit/s -> {now / 1e6:.2f} Mbit/s"
+    if trigger["kind"] == "load":
+        return f"{100 * baseline:.0f} % -> {100 * now:.0f} %"
+    return (
+        "it begins" if trigger["kind"] == "start" else "it went down" if trigger["kind"] == "node_down" else "it is up"
+    )
+
+
+def _seen(seen: Mapping[str, Any]) -> Iterator[str]:
+    for node in seen.get("nodes", ()):
+        state = (
+            f"load {node['load_ppm'] / 1e4:.0f} %, backlog {node['queue_us'] / 1e3:.1f} ms" if node["up"] else "down"
+        )
+        yield f"  seen       {node['node']}: {state}"
+    for path in seen.get("paths", ()):
+        there = (
+            f"{path['delay_us'] / 1e3:.1f} ms, {path['rate_bps'] / 1e6:.2f} Mbit/s" if path["rate_bps"] else "no path"
+        )
+        yield f"  seen       {path['from']} -> {path['to']}: {there}"
+    for stream, us in seen.get("latency_us", {}).items():
+        yield f"  seen       {stream}: {us / 1e3:.1f} ms measured"
+
+
+def _gap(gap: float | None) -> str:
+    return "" if gap is None else f"; the chosen one is {100 * gap:.1f} % above it"
+
+
+def _candidate(candidate: Mapping[str, Any], bound: int) -> Iterator[str]:
+    total = sum(parts["total_us"] for parts in candidate["predicted"].values())
+    said = _ms(total) + (
+        f", {100 * (total / bound - 1):.1f} % above the bound" if 0 < bound <= total < UNREACHABLE_US else ""
+    )
+    moved = (
+        f", moves {candidate['move_bytes'] / 1e6:.1f} MB in {_ms(candidate['move_us'])}"
+        if candidate["move_bytes"]
+        else ""
+    )
+    yield f"  candidate  {candidate['name']}: {said}{moved}"
+    yield f"             {'lost: ' + candidate['why_not'] if candidate['why_not'] else 'chosen'}"
+    for stream, nodes in candidate["nodes"].items():
+        parts = candidate["predicted"].get(stream, {})
+        split = ", ".join(f"{part} {_ms(parts[f'{part}_us'])}" for part in PARTS if parts)
+        yield f"             {stream}: {_way(nodes)}: {split}"
+
+
+def _way(nodes: Sequence[str]) -> str:
+    """ue1[0-3] mec1[4-13], blocks inclusive."""
+    first, found = 0, []
+    for node, group in groupby(nodes):
+        last = first + len(list(group)) - 1
+        found.append(f"{node}[{first}-{last}]")
+        first = last + 1
+    return " ".join(found)
+
+
+def _ms(us: float) -> str:
+    return "unreachable" if us >= UNREACHABLE_US else f"{us / 1e3:.1f} ms"

@@ -1,0 +1,1 @@
+"""Topologies by the number: what `testbed topology generate` writes."""

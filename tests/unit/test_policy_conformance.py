@@ -1,0 +1,177 @@
+"""Every policy that comes with the testbed, and the example, against what all must hold; and that the test can fail."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from controller import instances
+from controller.conformance import faults
+from controller.cost import tabulate
+from controller.instances import NOTHING
+from controller.model import Decision, Placement
+from controller.plugins import NoPolicy, build, find, in_file, installed, label
+from controller.validity import MOVES
+from testbed.experiment import ExperimentError
+from testbed.run import RunOptions, load
+
+EXAMPLE = str(Path(__file__).parents[2] / "examples/nearest.py") + ":Nearest"
+SLOW = {"exact": 3, "joint": 5}  # problems; the others 10
+VARIANTS = [
+    *((name, {}) for name in [*installed(), EXAMPLE]),
+    ("edgeshard", {"aim": "throughput", "width": 4}),
+    ("edgeshard", {"source_first": False}),
+    ("greedy", {"fit": "first", "redo": "always", "cooldown_s": 0}),
+    ("round_robin", {"each": "stream"}),
+    ("random", {"redo": "always", "cooldown_s": 0}),
+    ("neurosurgeon", {"redo": "always", "cooldown_s": 0}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=lambda value: str(value).rpartition("/")[2])
+def test_conforms(name, options):
+    assert faults(find(name), options, seeds=range(SLOW.get(name, 10)), limit_s=30) == []
+
+
+def test_every_rival_is_installed():
+    rivals = {"static", "greedy", "round_robin", "dynamic", "edgeshard", "neurosurgeon", "device_only", "server_only"}
+    assert rivals | {"exact", "random", "joint"} <= set(installed())
+
+
+CHEAP = ("greedy", "round_robin", "edgeshard", "neurosurgeon", "device_only", "server_only", "random")
+
+
+def test_no_policy_ever_breaks_a_zone():
+    """10,000 streams of random problems, the cheap policies in turn; zones checked by name, not by shared arrays."""
+    policies, placed, streams, seed = [find(name) for name in CHEAP], 0, 0, 0
+    while streams < 10_000:
+        seed += 1
+        problem = instances.problem(seed)
+        problem = dataclasses.replace(problem, zones=problem.zones or {"raw": frozenset({"home", "site"})})
+        zone = [host.zone for host in problem.hosts]
+        kinds = [problem.models["m"].input_class, *(block.output_class for block in problem.models["m"].blocks)]
+        policy, streams = policies[seed % len(policies)](problem, {}), streams + len(problem.streams)
+        for row in policy.rows(instances.scene(problem, seed), {}, 0).values():
+            placed += len(row)
+            for block, n in enumerate(row):
+                for kind in kinds[block : block + 2]:
+                    assert zone[n] in problem.zones.get(kind, (zone[n],)), (seed, type(policy).__name__, block, n)
+    assert placed > 30_000
+
+
+class Bad:
+    """Static but for what `how` does to its answers."""
+
+    how = "nothing"
+
+    def __init__(self, problem, options):
+        self.policy = find("static")(problem, options)
+        self.problem, self.asked = problem, 0
+
+    def start(self, snapshot):
+        return self.spoiled(self.policy.start(snapshot), snapshot)
+
+    def decide(self, snapshot, current, triggers):
+        return self.spoiled(self.policy.decide(snapshot, current, triggers), snapshot)
+
+    def spoiled(self, decision, snapshot):
+        type(self).count = self.asked = getattr(type(self), "count", 0) + 1
+        if self.how == "writes":
+            snapshot.delay_us[0, 0] = self.asked
+        if self.how == "remembers":
+            return dataclasses.replace(decision, reason=str(self.asked))
+        if decision.action not in MOVES or self.how in ("nothing", "writes"):
+            return decision
+        nodes = dict(decision.placement.nodes)
+        nodes = {
+            "drops": dict(list(nodes.items())[1:]),
+            "shortens": {stream: row[1:] for stream, row in nodes.items()},
+            "invents": {stream: ("moon",) * len(row) for stream, row in nodes.items()},
+            "crowds": {stream: (self.problem.hosts[-1].name,) * len(row) for stream, row in nodes.items()},
+        }[self.how]
+        return dataclasses.replace(decision, placement=Placement(1, nodes), candidates=())
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("writes", "changed the snapshot"),
+        ("remembers", "other answers"),
+        ("drops", "placed nowhere"),
+        ("shortens", "blocks"),
+        ("invents", "no node 'moon'"),
+        ("crowds", "bytes with what is loaded"),
+    ],
+)
+def test_what_does_not_conform_is_told(how, said):
+    assert any(said in fault for fault in faults(type("Bad", (Bad,), {"how": how}), seeds=range(8)))
+    assert faults(type("Good", (Bad,), {"how": "nothing"}), seeds=range(5)) == []
+
+
+def test_a_policy_that_places_nothing_is_none():
+    def nothing(problem, options):
+        policy = find("static")(problem, options)
+        policy.start = lambda snapshot: Decision("INFEASIBLE", NOTHING, (), (), "no")
+        return policy
+
+    assert faults(nothing, seeds=range(3)) == ["placed none of 3 problems"]
+
+
+def test_a_policy_in_a_file(tmp_path):
+    assert in_file(EXAMPLE)[1] == label(EXAMPLE) == "Nearest" and label("joint") == "joint"
+    problem = instances.problem(3)
+    assert build(EXAMPLE, problem, {})[1].start(instances.scene(problem, 3)).action in ("REMAP", "INFEASIBLE")
+    (tmp_path / "bad.py").write_text("def Half(problem, options): pass\nclass Cut:\n    start = 1\n")
+    (tmp_path / "torn.py").write_text("class\n")
+    for name, said in (
+        ("nobody", "there are device_only"),
+        (f"{tmp_path}/none.py:Mine", "no such file"),
+        (f"{tmp_path}/bad.py:Mine", "there are Half, Cut"),
+        (f"{tmp_path}/bad.py:Half", "start and decide"),
+        (f"{tmp_path}/bad.py:Cut", "start and decide"),
+        (f"{tmp_path}/torn.py:Mine", "SyntaxError"),
+    ):
+        with pytest.raises(NoPolicy, match=said):
+            find(name)
+
+
+def test_instances_are_hard_and_the_same_again():
+    made = [instances.problem(seed) for seed in range(60)]
+    assert made[7] == instances.problem(7)
+    assert any(p.pins for p in made) and any(p.vetoes for p in made) and sum(bool(p.zones) for p in made) > 20
+    assert not np.array_equal(instances.scene(made[0], 0).delay_us, instances.scene(made[0], 1).delay_us)
+    assert any(not tabulate(p).chain("s0").allowed.all() for p in made)
+
+
+MINIMAL = str(Path(__file__).parents[2] / "topologies/minimal.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"policy": "nobody"}, "no policy 'nobody'"),
+        ({"policy": "none.py:Mine"}, "there is no such file"),
+        ({"sets": ("policy.veto=[moon]",)}, "policy option veto: no node 'moon'"),
+        ({"sets": ("policy.time_limit_s=soon",)}, "time_limit_s"),
+        ({"policy": "greedy", "sets": ("policy.fit=best",)}, "right are finish, first"),
+        ({"sets": ("detection.method=guess",)}, "method"),
+        ({"sets": ("detection.method=cusum", "detection.drift=20%")}, "nothing would ever be found"),
+        ({"sets": ("detection.hysteresis=30%",)}, "wider than the rise"),
+    ],
+)
+def test_what_is_wrong_is_told_before_a_kernel_boots(changes, said):
+    with pytest.raises(ExperimentError, match=said):
+        load(Path(MINIMAL), RunOptions(**changes))
+
+
+def test_an_experiment_may_name_a_file_beside_it(tmp_path):
+    text = Path(MINIMAL).read_text()
+    assert "policy: {name: joint}" in text
+    (tmp_path / "mine.py").write_text(Path(EXAMPLE.rpartition(":")[0]).read_text())
+    (tmp_path / "exp.yaml").write_text(text.replace("policy: {name: joint}", "policy: {name: 'mine.py:Nearest'}"))
+    experiment = load(tmp_path / "exp.yaml", RunOptions(sets=("detection.method=cusum",)))
+    assert experiment.policy.name == f"{tmp_path}/mine.py:Nearest" and experiment.detection.method == "cusum"
+    (tmp_path / "mine.py").unlink()
+    with pytest.raises(ExperimentError, match=r"exp.yaml:\d+: policy.name: .*no such file"):
+        load(tmp_path / "exp.yaml", RunOptions())
