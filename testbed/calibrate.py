@@ -37,7 +37,11 @@ def calibrate(path: Path, options: RunOptions, progress: Progress, director: str
     except GuestFailed as failure:
         raise RunFailed(f"{failure}\nthe run folder {folder} holds the console", folder) from failure
     phases = {name: list(read(folder / "parts" / f"{name}.jsonl")) for name in PHASES}
-    found = calibrated({"kind": "run", "t_us": 0, "shapes": list(first_shapes(plan))}, phases, limits_of(plan.clock))
+    found = calibrated(
+        {"kind": "run", "t_us": 0, "shapes": list(first_shapes(plan)), "replans": replans(options)},
+        phases,
+        limits_of(plan.clock),
+    )
     result = {"name": plan.name, "clock": plan.clock, "kernel": options.kernel, **found}
     (folder / "calibration.json").write_text(json.dumps(result, indent=1))
     return Run(folder, result)

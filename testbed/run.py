@@ -252,6 +252,7 @@ def _record_run(folder: Path, plan: Plan, options: RunOptions) -> None:
             events=[{"t_us": c.t_us, "text": c.text} for c in plan.changes if c.text],
             links=[link.name for link in plan.links],
             shapes=list(first_shapes(plan)),
+            replans=replans(options),
             steps=sum(change.what == "link" for change in plan.changes),
             states=sum(change.what.startswith(("link_", "switch_")) for change in plan.changes),
         )

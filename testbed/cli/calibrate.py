@@ -68,13 +68,13 @@ def _print(found: dict[str, Any]) -> None:
     from rich.text import Text
 
     limits = found["limits"]
-    title = f"{found['name']} · {found['clock']} time, {found['kernel']} kernel · errors: p50/p95/max"
+    title = f"{found['name']} · {found['clock']} time, {found['kernel']} kernel · errors: p50 p95 max"
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for column in ("link", "Mbit/s", "ms"):
-        table.add_column(column, justify="left" if column == "link" else "right")
+        table.add_column(column, justify="left" if column == "link" else "right", no_wrap=True)
     for phase in found["phases"]:
-        table.add_column(f"rate %\n{phase}", justify="right", no_wrap=True)
-        table.add_column(f"delay us\n{phase}", justify="right", no_wrap=True)
+        table.add_column(f"rate %\n{phase}", justify="right")
+        table.add_column(f"delay us\n{phase}", justify="right")
     for rows in zip(*found["phases"].values(), strict=True):
         one = rows[0]
         cells = [Text(f"{one['link']} {one['direction']}"), Text(f"{one['rate_bps'] / 1e6:g}")]
@@ -90,11 +90,16 @@ def _print(found: dict[str, Any]) -> None:
     console.print(Text(f"limits of the p95: {limits['rate_error']:.0%} and {limits['delay_error_us'] / 1000:g} ms"))
 
 
+def _short(value: float) -> str:
+    """Two figures, no exponent."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}" if value >= 0.01 or not value else "<.01"
+
+
 def _cell(error: dict[str, float | None], factor: float, limit: float, otherwise: str) -> Any:
     from rich.text import Text
 
     levels = [error[name] for name in ("p50", "p95", "p100")]
     if any(level is None for level in levels):
         return Text(otherwise, "dim")
-    shown = "/".join(f"{factor * level:.2g}" for level in levels if level is not None)
+    shown = " ".join(_short(factor * level) for level in levels if level is not None)
     return Text(shown, "bold red" if factor * (levels[1] or 0) > limit else "")

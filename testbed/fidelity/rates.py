@@ -48,8 +48,9 @@ class _Sample:
 
 
 def judge_rates(kinds: Kinds, window_us: int = WINDOW_US) -> Judged:
-    """Windows of about `window_us`."""
+    """Windows of about `window_us`. Where a new rate holds for what is queued (`run.replans`), no lag excuses."""
     shapes, gone = asked(kinds), away(kinds)
+    replans = any(run.get("replans") for run in kinds["run"])
     samples: dict[Key, list[_Sample]] = defaultdict(list)
     for record in kinds["carried"]:
         samples[record["link"], record["direction"]].append(_sample(record))
@@ -58,7 +59,8 @@ def judge_rates(kinds: Kinds, window_us: int = WINDOW_US) -> Judged:
     for key, own in samples.items():
         if key in shapes:
             seconds += len({one.t_us // WINDOW_US for one, later in pairwise(own) if later.left > one.left})
-            windows.extend(_windows(key, own, shapes[key], gone.get(key[0], []), window_us=window_us))
+            found = _windows(key, own, shapes[key], gone.get(key[0], []), window_us=window_us, replans=replans)
+            windows.extend(found)
     judged = sum(round((window.until_us - window.t_us) / WINDOW_US) for window in windows)
     return Judged(tuple(windows), seconds, max(0, seconds - judged))
 
@@ -68,20 +70,26 @@ def _sample(record: Record) -> _Sample:
 
 
 def _windows(
-    key: Key, samples: Sequence[_Sample], shapes: Sequence[Asked], gone: Sequence[Span], *, window_us: int
+    key: Key,
+    samples: Sequence[_Sample],
+    shapes: Sequence[Asked],
+    gone: Sequence[Span],
+    *,
+    window_us: int,
+    replans: bool,
 ) -> Iterator[Window]:
     for run in _unbroken(samples):
         full = list(_full(run, _busy(run, shapes), window_us))
         spans = [(run[one].t_us, run[last].t_us) for one, last in full]
         for one, last in full:
-            window = _judged(key, (run[one], run[last]), shapes, _lag(run, one, last))
+            window = _judged(key, (run[one], run[last]), shapes, 0 if replans else _lag(run, one, last))
             if window and not overlaps(gone, window.t_us, window.until_us):
                 yield window
         for start, end in pairwise(run):
             if LEAST * window_us <= end.t_us - start.t_us <= LONGEST * window_us and not overlaps(
                 spans, start.t_us, end.t_us
             ):
-                window = _judged(key, (start, end), shapes, MEMORY_US)
+                window = _judged(key, (start, end), shapes, 0 if replans else MEMORY_US)
                 if window and window.error > 0 and not overlaps(gone, window.t_us, window.until_us):
                     yield window
 

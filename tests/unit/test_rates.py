@@ -120,6 +120,14 @@ def test_a_queue_that_keeps_its_old_pace_after_a_step_is_no_error_but_shows() ->
     assert max(abs(window.replay_error) for window in judged.windows) > 0.2
 
 
+def test_where_a_new_rate_holds_for_what_is_queued_the_old_pace_is_an_error() -> None:
+    run = {"kind": "run", "t_us": 0, "shapes": (shape(),), "replans": True}
+    seen = kinds(*carried([1.0, 1.0, 1.0, 1.0]), step(1_500_000, rate_bps=RATE_BPS // 2))
+    windows = judge_rates(seen | {"run": [run]}).windows
+    assert max(window.error for window in windows) > 0.5
+    assert [window.error for window in windows] == [window.replay_error for window in windows]
+
+
 def test_a_link_is_not_judged_while_it_or_its_switch_is_down() -> None:
     for target, what in (("radio1", "link"), ("bs1", "switch")):
         down = {"kind": "state", "t_us": SECOND, "what": what, "target": target, "up": False, "asked_us": SECOND}
