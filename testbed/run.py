@@ -117,7 +117,7 @@ def _run(experiment: Experiment, path: Path, options: RunOptions, progress: Prog
     _record_run(folder, plan, options)
     progress.phase("guest" if options.kernel == "guest" else "sandbox")
     try:
-        emulate(kernel, folder, options, progress)
+        emulate(kernel, folder, options, progress, DIRECTOR)
     except GuestFailed as failure:
         (folder / "FAILED.txt").write_text(f"{failure}\n")
         write_results(folder)  # what there is of it, as INVALID
@@ -211,9 +211,7 @@ def _model_files(experiment: Experiment) -> dict[str, ModelFiles]:
     return found
 
 
-def emulate(
-    kernel: Path | None, folder: Path, options: RunOptions, progress: Progress, director: str = DIRECTOR
-) -> None:
+def emulate(kernel: Path | None, folder: Path, options: RunOptions, progress: Progress, director: str) -> None:
     """Run a director on the plan of the folder to its end. Raises GuestFailed."""
     reader = LiveReader(folder)
 

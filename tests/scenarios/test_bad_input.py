@@ -30,7 +30,7 @@ def test_is_refused_before_anything_starts(case, command, monkeypatch):
     def started(*_args, **_kwargs):
         raise AssertionError("a bad experiment was run")
 
-    monkeypatch.setattr(testbed.run, "run", started)
+    monkeypatch.setattr(testbed.run, "new_folder", started)
     monkeypatch.setattr(testbed.run, "run_guest", started)
     began = monotonic()
     done = CliRunner().invoke(app, [command, str(CORPUS / case["file"])])

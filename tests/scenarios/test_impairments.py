@@ -86,11 +86,23 @@ def test_the_share_of_a_loss_model(measured, name, model):
     assert fmean(losses) == pytest.approx(loss_ppm(loss(model)) / 1e6, abs=interval)
 
 
-@pytest.mark.parametrize("name", ["gilbert_elliott", "gilbert_elliott_down"])
-def test_the_length_of_a_burst(measured, name):
+# (mean, standard deviation) of the number of losses in a row. Two states: left with 25 %. Four: state 1 is ten times as
+# likely as 2 and 3; of 6 bursts 1 is a loss alone, the others are left with p31 + p32 = 50 %.
+TWO_STATE_BURST = (4, sqrt(0.75) / 0.25)
+FOUR_STATE_BURST = (11 / 6, sqrt(31 / 6 - (11 / 6) ** 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "burst"),
+    [
+        ("gilbert_elliott", TWO_STATE_BURST),
+        ("gilbert_elliott_down", TWO_STATE_BURST),
+        ("markov", FOUR_STATE_BURST),
+    ],
+)
+def test_the_length_of_a_burst(measured, name, burst):
     bursts = [len(list(group)) for gone, group in groupby(lost(measured[name])) if gone]
-    leaving = 0.25
-    assert fmean(bursts) == pytest.approx(1 / leaving, abs=SURE * sqrt(1 - leaving) / leaving / sqrt(len(bursts)))
+    assert fmean(bursts) == pytest.approx(burst[0], abs=SURE * burst[1] / sqrt(len(bursts)))
 
 
 def test_duplicates(measured):
