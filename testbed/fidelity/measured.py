@@ -25,6 +25,7 @@ class _OfDirection(Protocol):
 
 
 One = TypeVar("One", bound=_OfDirection)
+MANY_PROBES, LEAST_PROBES = 20, 3  # of a direction, to judge it by its p95, by its median
 
 
 def measured(kinds: Kinds, limits: Limits, figures: Figures, worst: dict[str, Record]) -> Iterator[str]:
@@ -81,14 +82,29 @@ def _delays(kinds: Kinds, limits: Limits, figures: Figures, worst: dict[str, Rec
         worst["delay"] = _probe(max(probes, key=lambda probe: abs(probe.error_us)))
     yield from _told(
         (
-            f"{link} {direction} {_us(at.error_us)} at {at.t_us / 1e6:.1f} s"
-            for (link, direction), own in sorted(_by_direction(probes).items())
-            if (level := percentile([abs(probe.error_us) for probe in own], 95)) is not None
+            f"{at.link} {at.direction} {_us(at.error_us)} at {at.t_us / 1e6:.1f} s"
+            for percent, part in _judged_together(probes)
+            if (level := percentile([abs(probe.error_us) for probe in part], percent)) is not None
             and level > limits.delay_error_us
-            and (at := max(own, key=lambda probe: abs(probe.error_us)))
+            and (at := max(part, key=lambda probe: abs(probe.error_us)))
         ),
         f"one-way delays were off by more than {limits.delay_error_us / 1000:g} ms (p95)",
     )
+
+
+def _judged_together(probes: Iterable[Probed]) -> Iterator[tuple[int, list[Probed]]]:
+    """(percentile to judge, probes): of few probes the p95 is the largest, so few are judged by their median, and all
+    directions with few by their common p95."""
+    few: list[Probed] = []
+    for _, own in sorted(_by_direction(probes).items()):
+        if len(own) >= MANY_PROBES:
+            yield 95, own
+        else:
+            few += own
+            if len(own) >= LEAST_PROBES:
+                yield 50, own
+    if few:
+        yield 95, few
 
 
 def _probe(probe: Probed) -> Record:
