@@ -1,6 +1,8 @@
 # All of it: `make run`, `make test`. What is missing is set up first; `make help` lists the rest.
 TESTBED := .venv/bin/testbed
 PYTHON := .venv/bin/python
+# tests side by side, a file at a time: what a file's tests share is made once
+WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile
 EXPERIMENT ?= topologies/urban-mec.yaml
 
 .PHONY: help setup run test check scenarios bench proto lock clean
@@ -21,10 +23,10 @@ check: setup ## formatting, lint, types, import law, unit tests: a minute, no gu
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy controller nodes testbed benchmarks setup/setup.py setup/lock.py
 	@.venv/bin/lint-imports --no-cache
-	@$(PYTHON) -m pytest tests/unit
+	@$(PYTHON) -m pytest tests/unit $(WORKERS)
 
 scenarios: setup ## experiments in the guest, with what must hold for them
-	@$(PYTHON) -m pytest tests/scenarios
+	@$(PYTHON) -m pytest tests/scenarios $(WORKERS)
 
 bench: setup ## decisions, links, wall time, start-up, beside plain Mininet: tables, and JSON in benchmarks/results/
 	@for one in decision links wall startup; do $(PYTHON) -m benchmarks.$$one || exit 1; done

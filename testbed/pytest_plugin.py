@@ -8,8 +8,9 @@ A run is made once a session for each experiment and options, however many tests
 cannot run is named at the end, never left out in silence; with `--testbed-strict` it fails.
 """
 
+import os
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -69,7 +70,8 @@ class Runs:
             self.lacking[wanted] = "this machine lacks " + "; ".join(lacks)
             return
         number = len(self.finished) + len(self.failed) + len(self.lacking) + 1
-        name = "-".join(word for word in (f"{number:02}", wanted.path.stem, label(wanted.policy or "")) if word)
+        worker = os.environ.get(WORKER, "")  # each numbers its own
+        name = "-".join(word for word in (worker, f"{number:02}", wanted.path.stem, label(wanted.policy or "")) if word)
         options = RunOptions(
             clock=wanted.clock,
             kernel=wanted.kernel,
@@ -102,6 +104,8 @@ class Unwatched:
 
 
 RUNS = pytest.StashKey[Runs]()
+TOLD = pytest.StashKey[list[str]]()  # what other processes of this session ran (pytest-xdist)
+WORKER = "PYTEST_XDIST_WORKER"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -142,17 +146,34 @@ def testbed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     pytest.skip(why)
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):  # this process works for another, which prints the summary
+        session.config.workeroutput["testbed"] = list(_told(session.config))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash.setdefault(TOLD, []).extend(getattr(node, "workeroutput", {}).get("testbed", ()))
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    lines = [*_told(config), *config.stash.get(TOLD, [])]
+    if lines:
+        terminalreporter.section("testbed runs")
+    for line in lines:
+        terminalreporter.line(line)
+
+
+def _told(config: pytest.Config) -> Iterator[str]:
     runs = config.stash.get(RUNS, None)
     if runs is None:
         return
-    terminalreporter.section("testbed runs")
     for wanted, run in runs.finished.items():
-        terminalreporter.line(f"{run.summary['fidelity']['verdict']}: {wanted.command()} -> {run.folder}")
+        yield f"{run.summary['fidelity']['verdict']}: {wanted.command()} -> {run.folder}"
     for wanted, why in runs.failed.items():
-        terminalreporter.line(f"failed: {wanted.command()}: {why.splitlines()[0]}")
+        yield f"failed: {wanted.command()}: {why.splitlines()[0]}"
     for wanted, why in runs.lacking.items():
-        terminalreporter.line(f"not run here: {wanted.command()}: {why}")
+        yield f"not run here: {wanted.command()}: {why}"
 
 
 def _wanted(

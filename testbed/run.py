@@ -28,7 +28,6 @@ from testbed.journal import Journal
 from testbed.kernel import build, host
 from testbed.kernel.cycles import save_calibration
 from testbed.kernel.guest import GuestFailed, GuestOptions, run_guest
-from testbed.kernel.processors import spread
 from testbed.kernel.sandbox import dies_with_parent
 from testbed.plan import Plan, to_json
 from testbed.probing import save_frames
@@ -54,7 +53,6 @@ class RunOptions:
     out: Path | None = None
     memory: str = "6G"
     wall_limit_s: float = 1800
-    cpu: int | None = None
 
     def timed(self, experiment: Experiment) -> "RunOptions":
         """With a clock: as asked, else as the experiment says; a machine's own kernel has but one."""
@@ -133,15 +131,10 @@ def compare(path: Path, policies: list[str], options: RunOptions, progress: Prog
     """The same experiment and seed once per policy, one guest per processor side by side; by the label of each."""
     parent = options.out or RUNS / f"compare-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     side_by_side = len(os.sched_getaffinity(0))
-    cpus, labels = spread(len(policies)), [label(policy) for policy in policies]
+    labels = [label(policy) for policy in policies]
 
     def one(number: int) -> Run:
-        mine = replace(
-            options,
-            policy=policies[number],
-            out=parent / labels[number],
-            cpu=cpus[number] if options.kernel == "guest" else None,
-        )
+        mine = replace(options, policy=policies[number], out=parent / labels[number])
         return _run(experiments[number], path, mine, progress.part(labels[number]))
 
     # a bad experiment or policy is told before anything starts
@@ -222,7 +215,7 @@ def emulate(kernel: Path | None, folder: Path, options: RunOptions, progress: Pr
             else:
                 progress.phase(said["phase"])
 
-    limits = GuestOptions(options.clock or "virtual", options.memory, options.wall_limit_s, options.cpu)
+    limits = GuestOptions(options.clock or "virtual", options.memory, options.wall_limit_s)
     if kernel is None:
         host.run_on_host(folder, director, limits, show)
     else:

@@ -14,7 +14,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Literal
 
-from testbed.kernel.processors import idlest
+from testbed.kernel.processors import claimed
 from testbed.kernel.sandbox import contained, dies_with_parent
 
 START_NS = 1_767_225_600 * 10**9  # the guest's calendar starts 2026-01-01, whatever the day
@@ -57,7 +57,6 @@ class GuestOptions:
     clock: Literal["virtual", "real"] = "virtual"
     memory: str = "6G"  # what the guest may use at most; taken from the host as it is touched
     wall_limit_s: float = 1800
-    cpu: int | None = None  # None: the idlest
 
 
 def command(kernel: Path, run_folder: Path, director: str, options: GuestOptions) -> list[str]:
@@ -99,8 +98,7 @@ def run_guest(
                 f"the path {path} has a space or a comma in it, which a kernel command line can't hold", ""
             )
     console = run_folder / CONSOLE
-    cpu = idlest() if options.cpu is None else options.cpu
-    with console.open("wb") as output:
+    with claimed() as cpu, console.open("wb") as output:
         process = subprocess.Popen(
             contained(command(kernel, run_folder, director, options), private_network=False),
             stdin=subprocess.DEVNULL,
@@ -109,7 +107,7 @@ def run_guest(
             env={**os.environ, "TMPDIR": _memory_folder(run_folder, options.memory)},
             preexec_fn=dies_with_parent({cpu}),  # noqa: PLW1509  one system call each, no locks
         )
-    watch(process, options.wall_limit_s, each_poll, console)
+        watch(process, options.wall_limit_s, each_poll, console)
 
 
 def watch(

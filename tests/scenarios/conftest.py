@@ -1,6 +1,7 @@
 """What every scenario test may use: a fresh run folder, a run of its own, and the oracles over its journal."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,12 @@ def new_folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFac
             return tmp_path_factory.mktemp(name)
         parent = Path(kept).resolve()
         parent.mkdir(parents=True, exist_ok=True)
-        folder = next(path for n in count(1) if not (path := parent / (f"{name}-{n}" if n > 1 else name)).exists())
-        folder.mkdir()
-        return folder
+        for n in count(1):
+            folder = parent / (f"{name}-{n}" if n > 1 else name)
+            with suppress(FileExistsError):  # an earlier run's, or one of a process beside this one
+                folder.mkdir()
+                return folder
+        raise AssertionError
 
     return make
 

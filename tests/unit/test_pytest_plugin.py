@@ -1,5 +1,6 @@
 """The pytest plugin, in sessions of its own with a runner that only writes journals."""
 
+import numpy  # noqa: F401  before the sessions in here, each of which forgets what it imported: it can load only once
 import pytest
 
 pytest_plugins = ["pytester"]
@@ -208,6 +209,16 @@ def test_a_wrong_marker_is_told(session, body: str, told: str) -> None:
     result = session(body)
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines([told])
+
+
+def test_runs_of_several_workers_are_told_in_one_summary(session, pytester: pytest.Pytester) -> None:
+    body = "@city(policy='joint')\ndef test_a(testbed): pass\n@city(policy='static')\ndef test_b(testbed): pass"
+    result = session(body, "-p", "xdist", "-n2", "--testbed-out", "kept")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines_random(
+        ["valid: testbed run * --policy joint*", "valid: testbed run * --policy static*"]
+    )
+    assert sorted(p.name[7:] for p in (pytester.path / "kept").iterdir()) == ["city-joint", "city-static"]
 
 
 def test_run_folders_can_be_kept(session, pytester: pytest.Pytester) -> None:
