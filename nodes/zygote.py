@@ -10,7 +10,6 @@ it goes, the kernel kills the children.
     zygote: serve(path, main, ["grpc", "torch", "nodes.host"])      owner: Spawner(path).spawn("mec", netns=pid, ...)
 """
 
-import ctypes
 import gc
 import importlib
 import json
@@ -25,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-CLONE_NEWNET = 0x40000000
-PR_SET_PDEATHSIG = 1
+from nodes.belonging import die_with, enter_netns
+
 LINE_MAX_BYTES = 16 << 20
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 FAILED = 70  # exit code of a child whose main raised; the log says what
@@ -119,10 +118,10 @@ def _child(command: Mapping[str, Any], main: Main, parent: int) -> NoReturn:
     code = FAILED
     try:
         _redirect(Path(command["log"]))
-        _die_with(parent)
+        die_with(parent)
         _reset_signals()
         _close_files()
-        enter_netns(command["netns"])
+        _move_to(command["netns"])
         code = main(command["config"]) or 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else FAILED
@@ -144,12 +143,6 @@ def _redirect(log: Path) -> None:
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
 
 
-def _die_with(parent: int) -> None:
-    _checked(ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl")
-    if os.getppid() != parent:  # it died before we could say so
-        os._exit(FAILED)
-
-
 def _reset_signals() -> None:
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         if signal.getsignal(number) not in (signal.SIG_DFL, None):
@@ -162,22 +155,12 @@ def _close_files() -> None:
     os.closerange(3, os.sysconf("SC_OPEN_MAX") if os.sysconf("SC_OPEN_MAX") < 1 << 16 else 1 << 16)
 
 
-def enter_netns(where: int | str | None) -> None:
-    """A process id, a path, or None to stay; raises OSError."""
+def _move_to(where: int | str | None) -> None:
+    """The network namespace of a process id, at a path, or None to stay; raises OSError."""
     if where is None:
         return
-    path = f"/proc/{where}/ns/net" if isinstance(where, int) else where
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        _checked(ctypes.CDLL(None, use_errno=True).setns(file, CLONE_NEWNET), f"setns {path}")
-    finally:
-        os.close(file)
-
-
-def _checked(result: int, what: str) -> None:
-    if result != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
+    with Path(f"/proc/{where}/ns/net" if isinstance(where, int) else where).open("rb") as namespace:
+        enter_netns(namespace.fileno())
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from testbed.cli.answer import FAILED, AsJson, answering, say_json
-from testbed.cli.run import (
+from testbed.cli.options import (
     ClockOption,
     Kernel,
     KernelOption,
@@ -16,8 +16,8 @@ from testbed.cli.run import (
     Sets,
     TimeLimit,
     TraceDirs,
-    _limits,
-    _options,
+    read_limits,
+    run_options,
 )
 
 SMALLEST = Path(__file__).resolve().parents[2] / "topologies" / "minimal.yaml"
@@ -43,14 +43,14 @@ def calibrate(
     from testbed.run import RunFailed
 
     with answering(as_json, wrong=(ExperimentError,), failed=(RunFailed,)):
-        options = _options(
+        options = run_options(
             clock=clock,
             kernel=kernel,
             seed=None,
             sets=sets,
             trace_dirs=trace_dir,
             out=out,
-            limits=_limits(memory, time_limit, as_json),
+            limits=read_limits(memory, time_limit, as_json),
         )
         with shown(sys.stderr) as progress:
             done = measure(experiment, options, progress)

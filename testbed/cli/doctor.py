@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from testbed.cli.answer import FAILED, AsJson, say_json
-from testbed.cli.run import Kernel
+from testbed.cli.options import Kernel
 
 if TYPE_CHECKING:
     from testbed.doctor import Report

@@ -11,10 +11,13 @@ import socket
 import struct
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from nodes.clock import Clock
+from testbed.fidelity.limits import limits_of
 from testbed.network.gauge import Gauge, Key
 from testbed.network.host import NetlinkHost
 from testbed.network.link import DIRECTIONS
@@ -27,6 +30,7 @@ from testbed.wire import charged_bytes
 FIRST_US, EACH_US = 31_717, 100_310  # ten a second in all, never at a round time
 AGAIN_US = 1_000_310  # the least between two probes of one direction
 WIRE_MAX_US = 250  # of the frame itself: what it may hold up at most
+SECOND_LOOK = 2  # probes
 GRACE_US = 200_000  # a frame that is this late did not arrive
 SO_ATTACH_FILTER, SO_TIMESTAMPNS, SOL_PACKET, IGNORE_OUTGOING, ETH_P_ALL = 26, 35, 263, 23, 3
 
@@ -52,23 +56,32 @@ class Prober:
         self.now_ns = time.time_ns if stamped else time.monotonic_ns
         self.sockets = {name: _opened(host.netns, stamped) for name, host in network.hosts.items()}
         self.sockets[""] = _opened(None, stamped)
-        self.under_way: dict[int, tuple[Key, int, int]] = {}  # number -> direction, time of sending in us and in ns
+        self.limit_us = limits_of("real" if stamped else "virtual").delay_error_us
+        self.under_way: dict[int, _Sent] = {}  # by number
+        self.again: deque[Key] = deque()  # what is to be looked at a second time
         self.skipped: dict[Key, dict[str, int]] = {}
         threading.Thread(target=self._receive, name="probes", daemon=True).start()
 
     def watch(self, clock: Clock, end_us: int) -> None:
-        """One direction after another, until shortly before the end."""
+        """One direction after another, second looks half-way between two of them, until shortly before the end."""
         keys: list[Key] = [(link, direction) for link in self.network.links for direction in DIRECTIONS]
         each_us = max(EACH_US, AGAIN_US // max(1, len(keys)))
         for number, t_us in enumerate(range(FIRST_US, end_us - GRACE_US, each_us)):
             clock.sleep_until(t_us)
-            self.probe(keys[number % len(keys)], number, clock.now_us())
+            if t_us + SECOND_LOOK * each_us < end_us - GRACE_US:  # the last can be looked at again, too
+                self.probe(keys[number % len(keys)], 2 * number, clock.now_us())
+            self._miss(clock.now_us())
+            if self.again:
+                clock.sleep_until(t_us + each_us // 2)
+                self.probe(self.again.popleft(), 2 * number + 1, clock.now_us(), first=False)
         clock.sleep_until(end_us)
         self.close(clock.now_us())
 
-    def probe(self, key: Key, number: int, now_us: int) -> None:
+    def probe(self, key: Key, number: int, now_us: int, *, first: bool = True) -> None:
+        """`first`: when it is off, the direction is looked at again."""
         link, (name, direction) = self.network.links[key[0]], key
-        why = "down" if not link.is_up or direction in link.cuts else _unfit(link.asked[direction], self.wire_max_us)
+        shape = link.asked[direction]
+        why = "down" if not link.is_up or direction in link.cuts else _unfit(shape, self.wire_max_us)
         before = None if why else self.gauge.one(*key)
         if why or before is None or before.backlog_bytes:
             self._skip(key, why or "busy")
@@ -77,7 +90,7 @@ class Prober:
         host = interface.node.name if isinstance(interface.node, NetlinkHost) else ""
         frame = bytearray(self.frames[host])
         frame[NUMBER_AT : NUMBER_AT + NUMBER_BYTES] = number.to_bytes(NUMBER_BYTES, "big")
-        self.under_way[number] = key, now_us, self.now_ns()
+        self.under_way[number] = _Sent(key, now_us, self.now_ns(), shape.delay_us + _wire_us(shape), first)
         self.sockets[host].sendto(frame, (interface.name, 0))
         after = self.gauge.one(name, direction)
         if after is None or after.backlog_bytes > FRAME_BYTES:  # somebody else was quicker
@@ -86,18 +99,26 @@ class Prober:
 
     def close(self, now_us: int) -> None:
         """Say what did not arrive and what was not probed."""
-        for (link, direction), sent_us, _ in list(self.under_way.values()):
-            if now_us - sent_us > self.network.links[link].asked[direction].delay_us + GRACE_US:
-                self._say(link, direction, sent_us, None)
+        self._miss(now_us)
         for (link, direction), reasons in self.skipped.items():
             self.record("unprobed", now_us, link=link, direction=direction, **reasons)
+
+    def _miss(self, now_us: int) -> None:
+        """Say what did not arrive."""
+        for number, sent in list(self.under_way.items()):
+            late = now_us - sent.t_us > sent.expected_us + GRACE_US
+            if late and self.under_way.pop(number, None) is sent:
+                self._say(sent, None)
 
     def _skip(self, key: Key, why: str) -> None:
         reasons = self.skipped.setdefault(key, {})
         reasons[why] = reasons.get(why, 0) + 1
 
-    def _say(self, link: str, direction: str, sent_us: int, took_ns: int | None) -> None:
-        self.record("probe", sent_us, link=link, direction=direction, bytes=FRAME_BYTES, took_ns=took_ns)
+    def _say(self, sent: "_Sent", took_ns: int | None) -> None:
+        link, direction = sent.key
+        self.record("probe", sent.t_us, link=link, direction=direction, bytes=FRAME_BYTES, took_ns=took_ns)
+        if sent.first and (took_ns is None or abs(took_ns / 1000 - sent.expected_us) > self.limit_us):
+            self.again.extend([sent.key] * SECOND_LOOK)
 
     def _receive(self) -> None:
         ready = selectors.DefaultSelector()
@@ -109,8 +130,16 @@ class Prober:
                     number = int.from_bytes(data[NUMBER_AT : NUMBER_AT + NUMBER_BYTES], "big")
                     sent = self.under_way.pop(number, None)
                     if sent is not None:
-                        (link, direction), sent_us, sent_ns = sent
-                        self._say(link, direction, sent_us, arrived_ns - sent_ns)
+                        self._say(sent, arrived_ns - sent.t_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    key: Key
+    t_us: int
+    t_ns: int
+    expected_us: float
+    first: bool
 
 
 def _unfit(shape: Shape, wire_max_us: float) -> str:
@@ -118,8 +147,13 @@ def _unfit(shape: Shape, wire_max_us: float) -> str:
     chances = shape.jitter_us, shape.loss_ppm, shape.duplicate_ppm, shape.corrupt_ppm, shape.reorder_ppm
     if any(chances) or shape.loss_model or shape.slot:
         return "chance"
+    return "slow" if _wire_us(shape) > wire_max_us else ""
+
+
+def _wire_us(shape: Shape) -> float:
+    """Of a probe."""
     _, most = charged_bytes(FRAME_BYTES, 1, shape.overhead_bytes, shape.cell_bytes, shape.cell_overhead_bytes)
-    return "slow" if most * 8e6 > wire_max_us * shape.rate_bps else ""
+    return most * 8e6 / shape.rate_bps if shape.rate_bps else float("inf")
 
 
 def _arrived(end: socket.socket, now_ns: Callable[[], int]) -> Iterator[tuple[bytes, int]]:

@@ -25,7 +25,7 @@ class _OfDirection(Protocol):
 
 
 One = TypeVar("One", bound=_OfDirection)
-MANY_PROBES, LEAST_PROBES = 20, 3  # of a direction, to judge it by its p95, by its median
+MANY_PROBES, LEAST_PROBES = 20, 3  # of a direction, to judge it by its p95, to allow for an outlier
 
 
 def measured(kinds: Kinds, limits: Limits, figures: Figures, worst: dict[str, Record]) -> Iterator[str]:
@@ -83,28 +83,22 @@ def _delays(kinds: Kinds, limits: Limits, figures: Figures, worst: dict[str, Rec
     yield from _told(
         (
             f"{at.link} {at.direction} {_us(at.error_us)} at {at.t_us / 1e6:.1f} s"
-            for percent, part in _judged_together(probes)
-            if (level := percentile([abs(probe.error_us) for probe in part], percent)) is not None
-            and level > limits.delay_error_us
-            and (at := max(part, key=lambda probe: abs(probe.error_us)))
+            for _, own in sorted(_by_direction(probes).items())
+            if judged_error_us(own) > limits.delay_error_us and (at := max(own, key=lambda probe: abs(probe.error_us)))
         ),
-        f"one-way delays were off by more than {limits.delay_error_us / 1000:g} ms (p95)",
+        f"one-way delays were off by more than {limits.delay_error_us / 1000:g} ms",
     )
 
 
-def _judged_together(probes: Iterable[Probed]) -> Iterator[tuple[int, list[Probed]]]:
-    """(percentile to judge, probes): of few probes the p95 is the largest, so few are judged by their median, and all
-    directions with few by their common p95."""
-    few: list[Probed] = []
-    for _, own in sorted(_by_direction(probes).items()):
-        if len(own) >= MANY_PROBES:
-            yield 95, own
-        else:
-            few += own
-            if len(own) >= LEAST_PROBES:
-                yield 50, own
-    if few:
-        yield 95, few
+def judged_error_us(probes: Sequence[Probed]) -> float:
+    """What a direction is judged by: of many probes the p95, of some the second largest, of fewer the largest.
+
+    One of some may be an outlier; the prober's second look has told it from a direction that is off.
+    """
+    errors = sorted(abs(probe.error_us) for probe in probes)
+    if len(errors) >= MANY_PROBES:
+        return percentile(errors, 95) or 0.0
+    return errors[-2] if len(errors) >= LEAST_PROBES else errors[-1]
 
 
 def _probe(probe: Probed) -> Record:

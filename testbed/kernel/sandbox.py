@@ -3,14 +3,11 @@
 Nothing is cleaned up after a `kill -9`, because nothing can be left: the kernel ends the namespace as a whole.
 """
 
-import ctypes
 import os
 import resource
-import signal
 from collections.abc import Callable, Iterable
 
-PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
+from nodes.belonging import die_with
 
 
 def contained(command: list[str], *, private_network: bool) -> list[str]:
@@ -36,9 +33,7 @@ def dies_with_parent(cpus: Iterable[int] | None = None) -> Callable[[], None]:
     allowed = None if cpus is None else set(cpus)
 
     def prepare() -> None:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the signal was armed
-            os._exit(1)
+        die_with(parent)
         os.setpgrp()
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -5,8 +5,8 @@ from typing import Any
 
 from testbed.network.link import DIRECTIONS, ShapedLink, ShapingError
 from testbed.network.network import Network
+from testbed.network.ovsdb import SwitchError
 from testbed.network.player import Clock, LinkInformation
-from testbed.network.switch import SwitchError
 from testbed.plan import Change
 
 STATES = ("link_down", "link_up", "switch_down", "switch_up")

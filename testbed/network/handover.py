@@ -6,26 +6,26 @@ has sent already still reaches the phone. Nothing is forwarded from the old base
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from testbed.network.host import NetlinkHost, NetlinkIntf
 from testbed.network.link import DIRECTIONS, ShapedLink, ShapingError
 from testbed.network.network import Network
+from testbed.network.ovsdb import SwitchError
 from testbed.network.player import Clock, LinkInformation
-from testbed.network.switch import OpenFlowSwitch, SwitchError, join, leave
+from testbed.network.switch import OpenFlowSwitch, join, leave
 from testbed.plan import Change
 
 HANDOVERS = ("detach", "attach")
 
 
 class Handovers:
-    """Applies changes `detach` and `attach`; a call is over when Open vSwitch is. `run`: the folder of its files."""
+    """Applies changes `detach` and `attach`; a call is over when Open vSwitch is."""
 
     def __init__(
-        self, network: Network, run: Path, information: LinkInformation, *, clock: Clock, record: Callable[..., Any]
+        self, network: Network, information: LinkInformation, *, clock: Clock, record: Callable[..., Any]
     ) -> None:
-        self.network, self.run, self.information, self.clock, self.record = network, run, information, clock, record
+        self.network, self.information, self.clock, self.record = network, information, clock, record
         self.done_us: dict[Change, int] = {}  # when each was applied
 
     def __call__(self, change: Change) -> None:
@@ -34,10 +34,10 @@ class Handovers:
         phone, port = sorted((link.intf1, link.intf2), key=lambda end: not isinstance(end.node, NetlinkHost))
         try:
             if change.what == "detach":
-                leave(self.run, change.place, port.name)
+                leave(self.network.database, change.place, port.name)
                 self.done_us[change] = self.clock.now_us()
                 return
-            join(self.run, change.place, port.name)
+            join(self.network.database, change.place, port.name)
             self.done_us[change] = self.clock.now_us()
             self.network.announce(phone.node.name)  # as a phone says that has come into a cell
             self.information.tell_station(change.target, change.place)

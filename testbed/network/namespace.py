@@ -14,12 +14,11 @@ from pathlib import Path
 
 from pyroute2 import IPRoute
 
-CLONE_NEWNET = 0x40000000
+from nodes.belonging import enter_netns
+
 SIOCETHTOOL = 0x8946
 # checksum, scatter-gather segmentation, generic segmentation, generic receive: each "set" command of ethtool
 OFFLOADS = {"tx-checksum": 0x17, "tso": 0x1F, "gso": 0x24, "gro": 0x2C}
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 # TCP behaves the same on every machine; a persistent connection keeps its window while it idles.
 PARAMETERS: Mapping[str, str] = {
@@ -39,20 +38,14 @@ def inside(netns: str) -> Iterator[None]:
     here = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     there = os.open(netns, os.O_RDONLY)
     try:
-        _setns(there)
+        enter_netns(there)
         try:
             yield
         finally:
-            _setns(here)
+            enter_netns(here)
     finally:
         os.close(there)
         os.close(here)
-
-
-def new_netns() -> None:
-    """The calling thread goes into a network namespace of its own."""
-    if _libc.unshare(CLONE_NEWNET):
-        raise OSError(ctypes.get_errno(), "unshare")
 
 
 def open_netlink(netns: str) -> IPRoute:
@@ -80,8 +73,3 @@ def no_offloads(interface: str) -> None:
             value = ctypes.create_string_buffer(struct.pack("=II", command, 0))
             request = struct.pack("16sP", interface.encode(), ctypes.addressof(value))
             fcntl.ioctl(control, SIOCETHTOOL, request)
-
-
-def _setns(descriptor: int) -> None:
-    if _libc.setns(descriptor, CLONE_NEWNET):
-        raise OSError(ctypes.get_errno(), "setns")

@@ -15,6 +15,8 @@ from pyroute2 import IPRoute
 from testbed.network.host import NetlinkHost, NetlinkIntf
 from testbed.network.link import ShapedLink
 from testbed.network.namespace import inside, set_parameters
+from testbed.network.ovsdb import Database
+from testbed.network.precedence import precedence
 from testbed.network.switch import OpenFlowSwitch, start_daemons, start_switches
 from testbed.plan import HostPlan, Plan, border
 
@@ -44,8 +46,9 @@ class PlanTopo(Topo):
 class Network:
     """`hosts`, `switches` and `links` by name; `mininet` is the network itself."""
 
-    def __init__(self, plan: Plan, mininet: Mininet) -> None:
+    def __init__(self, plan: Plan, mininet: Mininet, database: Database) -> None:
         self.plan = plan
+        self.database = database
         self.mininet = mininet
         self.hosts: dict[str, NetlinkHost] = {host.name: host for host in mininet.hosts}
         self.switches: dict[str, OpenFlowSwitch] = {switch.name: switch for switch in mininet.switches}
@@ -84,9 +87,9 @@ def _cause(group: Collection[str]) -> str:
 def running_network(plan: Plan, run: Path, controller: str, datapath: str) -> Iterator[Network]:
     """Build and start it. `run` holds Open vSwitch's files; `datapath` is "user" or "kernel"."""
     setLogLevel("error")
-    start_daemons(run)
     set_parameters()
-    with IPRoute() as root:
+    with precedence(plan.clock), IPRoute() as root:
+        database = start_daemons(run)
         mininet = Mininet(
             topo=PlanTopo(plan),
             host=NetlinkHost,
@@ -98,10 +101,10 @@ def running_network(plan: Plan, run: Path, controller: str, datapath: str) -> It
         addresses = {host.name: host.ip for host in plan.hosts}
         for link in mininet.links:
             link.bring_up(addresses)
-        start_switches(run, mininet.switches, controller)
+        start_switches(database, mininet.switches, controller)
         for link in mininet.links:
             link.shape()
-        network = Network(plan, mininet)
+        network = Network(plan, mininet, database)
         neighbours = {host.ip: host.mac for host in plan.hosts}
         for host in plan.hosts:
             network.hosts[host.name].know({ip: mac for ip, mac in neighbours.items() if ip != host.ip})

@@ -11,7 +11,7 @@ from typing import Any
 
 from mininet.node import Node
 
-from testbed.network.namespace import new_netns
+from nodes.belonging import new_netns
 
 STACK_BYTES = 128 * 1024
 

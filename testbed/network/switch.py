@@ -1,4 +1,4 @@
-"""Open vSwitch: private daemons, and Mininet switches that are made in one transaction."""
+"""Open vSwitch: private daemons, and Mininet switches that are made in one transaction and changed in others."""
 
 import os
 import subprocess
@@ -9,17 +9,16 @@ from typing import Any
 
 from mininet.node import OVSSwitch
 
+from testbed.network.ovsdb import DATABASE, Database, Operation, SwitchError, insert, mutate, named, new, select, update
 from testbed.network.quiet import QuietNode
 
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
-TIMEOUT_S = "60"
+NONE = ["set", []]  # how an optional column says that it is empty
+# without this type Open vSwitch removes every queueing discipline that it has not made itself
+KEEP_QDISC = "linux-noop"
 # ovs-vswitchd counts processors at most once in 10 s, and takes the clock's zero for its last count: started earlier
 # after boot it finds none, makes no thread for the packets that the kernel hands up, and forwards nothing
 UPTIME_MIN_S = 10.5
-
-
-class SwitchError(Exception):
-    """A command of Open vSwitch failed."""
 
 
 class OpenFlowSwitch(QuietNode, OVSSwitch):
@@ -32,7 +31,8 @@ class OpenFlowSwitch(QuietNode, OVSSwitch):
     def __init__(self, name: str, **params: Any) -> None:
         super().__init__(name, **params)
         self.held_down: set[str] = set()  # by what
-        self.run, self.controller = Path(), ""  # until it is started
+        self.database: Database  # from the moment it is started
+        self.controller = ""  # likewise
 
     def down(self, cause: str = "call") -> None:
         """Without power: no control channel, no flows, no carrier on any of its links; up after `up` for every cause.
@@ -40,7 +40,7 @@ class OpenFlowSwitch(QuietNode, OVSSwitch):
         Raises SwitchError, ShapingError.
         """
         if self.is_up:
-            self._control(["--", "del-controller", self.name], up=False)
+            self._control(up=False)
         self.held_down.add(cause)
         for link in self.shaped_links():
             link.down(self.name)
@@ -53,7 +53,7 @@ class OpenFlowSwitch(QuietNode, OVSSwitch):
         if self.is_up:
             for link in self.shaped_links():
                 link.up(self.name)
-            self._control(self._controlled(self.controller), up=True)
+            self._control(up=True)
 
     @property
     def is_up(self) -> bool:
@@ -62,44 +62,53 @@ class OpenFlowSwitch(QuietNode, OVSSwitch):
     def shaped_links(self) -> list[Any]:
         return [interface.link for _, interface in sorted(self.intfs.items()) if interface.link]
 
-    def _control(self, words: list[str], *, up: bool) -> None:
-        command = ["ovs-vsctl", f"--db=unix:{self.run / 'db.sock'}", f"--timeout={TIMEOUT_S}"]
-        held = _call([*command, *words, "--", "get", "bridge", self.name, "controller"]).strip()
-        if (held != "[]") != up:
+    def _control(self, *, up: bool) -> None:
+        """A controller row that no bridge names is gone at once."""
+        where = named(self.name)
+        made = [self._controller()] if up else []
+        row = {"controller": new("controller") if up else NONE}
+        self.database.commit(*made, update("Bridge", where, row))
+        (held,) = self.database.transact(select("Bridge", where, "controller"))[0]["rows"]
+        if (held["controller"] != NONE) != up:
             raise SwitchError(f"{self.name}: asked {'a' if up else 'no'} controller, Open vSwitch holds {held}")
 
-    def _controlled(self, controller: str) -> list[str]:
-        words = ["--", "set-controller", self.name, controller]
-        words += ["--", "set", "controller", self.name, "connection-mode=out-of-band", "max_backoff=1000"]
-        return [*words, "inactivity_probe=0"]
+    def _controller(self, name: str = "controller") -> Operation:
+        row = {"target": self.controller, "connection_mode": "out-of-band", "max_backoff": 1000, "inactivity_probe": 0}
+        return insert("Controller", row, name)
 
-    def transaction(self, controller: str) -> list[str]:
-        """The ovs-vsctl words that make this bridge with its ports. `controller` is "tcp:127.0.0.1:6653"."""
-        words = ["--", "add-br", self.name, "--", "set", "bridge", self.name, "fail_mode=secure"]
-        words += [f"other-config:datapath-id={self.dpid}", "other-config:disable-in-band=true"]
-        words += ["protocols=OpenFlow13"]
-        if self.datapath == "user":
-            words += ["datapath_type=netdev"]
-        words += self._controlled(controller)
+    def operations(self, number: int, qos: str) -> list[Operation]:
+        """What makes this bridge with its ports; `number` tells its rows from those of others."""
+        own = f"b{number}"
+        made = [*_port(self.name, f"{own}p0", {"type": "internal"}), self._controller(f"{own}c")]
         for port, interface in sorted(self.intfs.items()):
             if port:
-                words += ["--", "add-port", self.name, interface.name]
-                words += ["--", "set", "interface", interface.name, f"ofport_request={port}"]
-                words += ["--", "set", "port", interface.name, "qos=@ours"]
-        return words
+                made += _port(interface.name, f"{own}p{port}", {"ofport_request": port}, qos=new(qos))
+        ports = ["set", [new(one["uuid-name"]) for one in made if one["table"] == "Port"]]
+        row: dict[str, Any] = {"name": self.name, "ports": ports, "controller": new(f"{own}c"), "fail_mode": "secure"}
+        row["other_config"] = ["map", [["datapath-id", self.dpid], ["disable-in-band", "true"]]]
+        row["protocols"] = "OpenFlow13"
+        if self.datapath == "user":
+            row["datapath_type"] = "netdev"
+        return [*made, insert("Bridge", row, own), mutate(DATABASE, [], ["bridges", "insert", ["set", [new(own)]]])]
 
 
-def start_daemons(run: Path) -> None:
+def _port(name: str, row: str, interface: dict[str, Any], **words: Any) -> list[Operation]:
+    ways = {"name": name, "interfaces": new(f"{row}i"), **words}
+    return [insert("Interface", {"name": name, **interface}, f"{row}i"), insert("Port", ways, row)]
+
+
+def start_daemons(run: Path) -> Database:
     """ovsdb-server and ovs-vswitchd of this sandbox only, with all their files in `run`."""
     run.mkdir(parents=True, exist_ok=True)
     time.sleep(max(0.0, UPTIME_MIN_S - time.monotonic()))
-    database = run / "conf.db"
-    _call(["ovsdb-tool", "create", str(database), str(SCHEMA)])
+    file, wire = run / "conf.db", run / "db.sock"
+    _call(["ovsdb-tool", "create", str(file), str(SCHEMA)])
     os.environ.update(OVS_RUNDIR=str(run), OVS_DBDIR=str(run), OVS_LOGDIR=str(run))
-    socket = f"unix:{run / 'db.sock'}"
-    _call(["ovsdb-server", str(database), f"--remote=p{socket}", *_daemon(run, "ovsdb-server")])
-    _call(["ovs-vsctl", f"--db={socket}", "--no-wait", "init"])
-    _call(["ovs-vswitchd", socket, *_daemon(run, "ovs-vswitchd")])
+    _call(["ovsdb-server", str(file), f"--remote=punix:{wire}", *_daemon(run, "ovsdb-server")])
+    database = Database(wire)
+    database.transact(insert(DATABASE, {}, "first"))
+    _call(["ovs-vswitchd", f"unix:{wire}", *_daemon(run, "ovs-vswitchd")])
+    return database
 
 
 def _daemon(run: Path, name: str) -> list[str]:
@@ -107,33 +116,46 @@ def _daemon(run: Path, name: str) -> list[str]:
     return [*files, "--detach", "--no-chdir", "-vconsole:off", "-vsyslog:off", "-vfile:warn"]
 
 
-def start_switches(run: Path, switches: Sequence[OpenFlowSwitch], controller: str) -> None:
-    """All bridges and ports in one transaction."""
-    # without this type Open vSwitch removes every queueing discipline that it has not made itself
-    for switch in switches:
-        switch.run, switch.controller = run, controller
-    words = ["--id=@ours", "create", "qos", "type=linux-noop"]
-    words += [word for switch in switches for word in switch.transaction(controller)]
-    _call([*_vsctl(run), "--", *words])
-
-
-def leave(run: Path, bridge: str, port: str) -> None:
-    """Take a port out of a bridge; its queueing discipline stays."""
-    _call([*_vsctl(run), "--", "del-port", bridge, port])
-
-
-def join(run: Path, bridge: str, port: str) -> None:
-    """Put an interface into a bridge, under the next number that is free."""
-    words = ["--id=@ours", "create", "qos", "type=linux-noop", "--", "add-port", bridge, port]
-    _call([*_vsctl(run), "--", *words, "--", "set", "port", port, "qos=@ours"])
-
-
-def _vsctl(run: Path) -> list[str]:
-    return ["ovs-vsctl", f"--db=unix:{run / 'db.sock'}", f"--timeout={TIMEOUT_S}"]
-
-
-def _call(command: list[str]) -> str:
+def _call(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SwitchError(f"{' '.join(command[:3])}: exit {done.returncode}: {done.stderr.strip()[-400:]}")
-    return done.stdout
+        raise SwitchError(f"{command[0]}: exit {done.returncode}: {done.stderr.strip()[-400:]}")
+
+
+def start_switches(database: Database, switches: Sequence[OpenFlowSwitch], controller: str) -> None:
+    """All bridges and ports in one transaction. Raises SwitchError."""
+    made = [insert("QoS", {"type": KEEP_QDISC}, "ours")]
+    for number, switch in enumerate(switches):
+        switch.database, switch.controller = database, controller
+        made += switch.operations(number, "ours")
+    database.commit(*made)
+    _taken(database, [])
+
+
+def leave(database: Database, bridge: str, port: str) -> None:
+    """Take a port out of a bridge; its queueing discipline stays. Raises SwitchError."""
+    row = _row(database, "Port", named(port))
+    database.commit(mutate("Bridge", named(bridge), ["ports", "delete", row]))
+
+
+def join(database: Database, bridge: str, port: str) -> None:
+    """Put an interface into a bridge, under the next number that is free. Raises SwitchError."""
+    qos = _row(database, "QoS", [["type", "==", KEEP_QDISC]])
+    made = _port(port, "port", {}, qos=qos)
+    database.commit(*made, mutate("Bridge", named(bridge), ["ports", "insert", ["set", [new("port")]]]))
+    _taken(database, named(port))
+
+
+def _row(database: Database, table: str, where: list[Any]) -> list[str]:
+    found = database.transact(select(table, where, "_uuid"))[0]["rows"]
+    if len(found) != 1:
+        raise SwitchError(f"{len(found)} rows of table {table} where {where}")
+    uuid: list[str] = found[0]["_uuid"]
+    return uuid
+
+
+def _taken(database: Database, where: list[Any]) -> None:
+    """Open vSwitch says nothing aloud of an interface that it cannot take."""
+    for row in database.transact(select("Interface", where, "name", "error", "ofport"))[0]["rows"]:
+        if row["error"] != NONE or row["ofport"] in (NONE, -1):
+            raise SwitchError(f"Open vSwitch does not take {row['name']}: {row['error']}, port {row['ofport']}")

@@ -16,40 +16,17 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from mininet.log import setLogLevel
-from mininet.net import Mininet
-from pyroute2 import IPRoute
-
+from benchmarks.pairs import HOSTS, Ours, ours
 from testbed.network import netem
-from testbed.network.host import NetlinkHost, NetlinkIntf
 from testbed.network.link import ShapedLink
-from testbed.network.namespace import inside, set_parameters
-from testbed.network.network import PlanTopo
-from testbed.plan import HostPlan, LinkPlan, Plan, Shape, SlaPlan
+from testbed.network.namespace import inside
+from testbed.plan import Shape
 
 SO_TIMESTAMPNS, SO_NO_CHECK, SO_RCVBUFFORCE = 35, 11, 33
 MANY, LIVE, SOME, FEW = 20_000, 10_000, 5000, 2000  # datagrams
 PORT, BUFFER = 9, 256 << 20
 SETTLE_S = 2.0
 CLEAN = Shape(rate_bps=10**10, delay_us=1000, queue_packets=1000)
-HOSTS = tuple(
-    HostPlan(name, "phone", "device", f"10.0.0.{n}", f"02:00:00:00:00:0{n}", "phone", 1, 1, 1)
-    for n, name in enumerate(("h1", "h2"), start=1)
-)
-PLAN = Plan(
-    name="impairments",
-    seed=1,
-    clock="virtual",
-    duration_us=1,
-    hosts=HOSTS,
-    switches=(),
-    links=(LinkPlan("l", "h1", "h2", CLEAN, CLEAN),),
-    models=(),
-    streams=(),
-    changes=(),
-    policy="static",
-    sla=SlaPlan(95, 1, 1),
-)
 TWO_STATES = {"model": "gilbert_elliott", "p": "1%", "r": "25%"}
 SOFT = {"model": "gilbert_elliott", "p": "2%", "r": "10%", "bad": "60%", "good": "0.5%"}
 FOUR_STATES = {"model": "markov", "p13": "2%", "p31": "20%", "p32": "30%", "p23": "30%", "p14": "1%"}
@@ -71,33 +48,20 @@ Measured = dict[str, list[int]]
 @contextmanager
 def pair() -> Iterator["Pair"]:
     """Two hosts and one link, without a switch."""
-    setLogLevel("error")
-    set_parameters()
-    with IPRoute() as root:
-        mininet = Mininet(
-            topo=PlanTopo(PLAN),
-            host=NetlinkHost,
-            link=partial(ShapedLink, root=root),
-            intf=NetlinkIntf,
-            controller=None,
-        )
-        hosts = {host.name: host for host in mininet.hosts}
-        (link,) = mininet.links
-        link.bring_up({host.name: host.ip for host in HOSTS})
-        link.shape()
-        for one, other in (HOSTS, HOSTS[::-1]):
-            hosts[one.name].know({other.ip: other.mac})
-        found = Pair(link, hosts)
+    with ours() as both:
+        both.link.apply("up", CLEAN)
+        both.link.apply("down", CLEAN)
+        found = Pair(both)
         time.sleep(SETTLE_S)  # the kernel has put some of the work of setting up aside for when nobody computes
         yield found
 
 
 class Pair:
-    def __init__(self, link: ShapedLink, hosts: dict[str, NetlinkHost]) -> None:
-        self.link = link
+    def __init__(self, both: Ours) -> None:
+        self.link = both.link
         self.sockets = {}
-        for host in HOSTS:
-            with inside(hosts[host.name].netns):
+        for number, host in enumerate(HOSTS):
+            with inside(both.netns(number)):
                 end = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             end.bind((host.ip, PORT))
             for option, value in ((SO_TIMESTAMPNS, 1), (SO_NO_CHECK, 1), (SO_RCVBUFFORCE, BUFFER)):
