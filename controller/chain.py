@@ -1,18 +1,20 @@
-"""The best place for one chain of blocks: an exact dynamic programme over contiguous cuts and nodes.
+"""The best place for chains of blocks: an exact dynamic programme over contiguous cuts and nodes, many streams at once.
 
 A placement is a sequence of runs; state (j, n) is "blocks 0..j-1 are done, the last run was on n". Each run pays
 for itself as a whole (compute, wait with its own load, what it makes others wait, memory), so that the wait may
-be any function of the run; each change of node pays a hop. Revisits are allowed: O(L^2 N) runs + O(L N^2) hops.
-Privacy, nodes that are down and runs too big for a node are infinite cost.
+be any function of the run; each change of node pays a hop. Revisits are allowed: O(L^2 K) runs + O(L K^2) hops, K being
+the nodes considered. Privacy, nodes that are down and runs too big for a node are infinite cost.
 
-What a run cannot see is another run of the same stream on the same node. Their memory together is repaired
-by branch and bound: whichever of their blocks is elsewhere, one branch has it. Their waits together are
-only seen by `cost.predict`; the programme is then a lower bound.
+What a run cannot see is another run of the same stream on the same node. Their memory together is the business of
+`labels`; their waits together are only seen by `cost.predict`; the programme is then a lower bound.
+
+Streams of one model are solved together (`Group`), arrays having a leading axis for them. Runs i..j-1 stand at position
+j * (j - 1) / 2 + i, so that those that end at j lie together.
 """
 
-import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +28,6 @@ from controller.cost import (
     Table,
     backlog_us,
     distinct_runs,
-    load_of,
     memory_bytes,
     resident,
     runs,
@@ -34,27 +35,11 @@ from controller.cost import (
     wait_us,
 )
 from controller.model import Snapshot
-
-BRANCHES = 64  # nodes of the branch and bound tree; reached only under hard memory pressure
+from controller.objective import Objective
 
 Overfull = tuple[int, tuple[int, ...]]  # a node, and the blocks of which at least one must go
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ChainCost:
-    """What the programme minimises, infinite where forbidden."""
-
-    run: Floats  # (L+1, L+1, N): blocks i..j-1 on n
-    hop: tuple[Floats, ...]  # L+1 of (N, N), diagonal infinite: crossing before block l
-    enter: Floats  # (N,)
-    leave: Floats  # (N,)
-
-
-@dataclass(frozen=True, slots=True)
-class Best:
-    cost_us: float
-    row: Row
-    relaxed: int  # table entries looked at
+Indices = npt.NDArray[np.intp]
+PLAIN = Objective()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +51,30 @@ class Room:
     loaded: frozenset[tuple[int, int, int]] = frozenset()  # runs (first, last, node), their working set with them
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Costs:
+    """What the programme minimises, infinite where forbidden: B streams, P runs, U kinds of cut, K nodes."""
+
+    nodes: Indices  # (B, K) which hosts
+    run: Floats  # (B, P, K)
+    hop: Floats  # (B, U, K, K), diagonal infinite
+    kind: tuple[int, ...]  # L+1, of the cut before block l
+    enter: Floats  # (B, K)
+    leave: Floats  # (B, K)
+
+    @property
+    def relaxed(self) -> int:
+        """Table entries that a solution looks at."""
+        streams, count, nodes = self.run.shape
+        return int(streams * nodes * (count + (len(self.kind) - 2) * nodes))
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    cost_us: float
+    row: Row
+
+
 def room_beside(table: Table, stream: str, others: Rows, loaded: Rows) -> Room:
     """The room of a stream when `others` are placed and `loaded` stays loaded until the move is over."""
     free = table.memory - memory_bytes(table, others, loaded)
@@ -74,139 +83,253 @@ def room_beside(table: Table, stream: str, others: Rows, loaded: Rows) -> Room:
     return Room(free, resident(table, others, loaded)[model], same)
 
 
-def alone(table: Table, snapshot: Snapshot, stream: str) -> Best | None:
-    """The best of a stream that has the world and its memory to itself, None when it has no path: a lower bound."""
-    room = Room(table.memory, np.zeros(table.chain(stream).allowed.shape, dtype=bool))
-    empty = load_of(table, snapshot, {}, {})
-    return solve(chain_cost(table, snapshot, stream, others=empty, weight=1.0, room=room))
+@lru_cache(maxsize=64)
+def run_ends(blocks: int) -> tuple[Indices, Indices]:
+    """(P,) the first block of each run, and the one behind its last."""
+    last = np.repeat(np.arange(1, blocks + 1), np.arange(1, blocks + 1))
+    return np.arange(len(last)) - last * (last - 1) // 2, last
+
+
+def run_at(first: int, last: int) -> int:
+    return last * (last - 1) // 2 + first
+
+
+class Group:
+    """Streams of one model in one snapshot, each on the nodes considered for it; `nodes` is (B, K), or (1, K) for all.
+
+    The source of a stream must be among its nodes.
+    """
+
+    def __init__(
+        self, table: Table, snapshot: Snapshot, streams: Sequence[str], nodes: Indices, objective: Objective = PLAIN
+    ) -> None:
+        self.table, self.streams, self.nodes, self._objective = table, tuple(streams), nodes, objective
+        chain = table.chain(streams[0])
+        self.blocks, self._first, self._last = len(chain.weight), *run_ends(len(chain.weight))
+        self.place = [{n: k for k, n in enumerate(row)} for row in nodes.tolist()]
+        self._per_us = np.array([1.0 / table.streams[s].period_us for s in streams])
+        speed = speed_now(table, snapshot)[nodes][:, None]
+        self._backlog = backlog_us(snapshot)[nodes][:, None]
+        work = (chain.work[self._last] - chain.work[self._first])[:, None]
+        self._time = work / np.where(speed > 0, speed, np.inf)  # (B, P, K)
+        self._largest = _largest(chain.working, self._first, self._last)
+        self._barrier = np.where(self._open(speed[:, 0] > 0), 0.0, np.inf)
+        alike = len(nodes) == 1 and len(set(self._per_us.tolist())) == 1
+        per_us = self._per_us[: 1 if alike else None, None, None]
+        own = per_us * self._time
+        self._quiet = self._time + np.maximum(wait_us(own, own * self._time), self._backlog) + self._barrier
+        if objective.utilisation_us:
+            self._quiet += objective.utilisation_us * own * own
+        self._quiet[np.broadcast_to(own > objective.max_utilisation, self._quiet.shape)] = np.inf
+        self._hops(snapshot, per_us[..., None])
+
+    def _each(self, row: int) -> int:
+        return row if len(self.nodes) > 1 else 0
+
+    def _open(self, up: Bools) -> Bools:
+        """(B, P, K) where a run may be: privacy, pins, vetoes, nodes that are up and big enough for it alone."""
+        table, ways = self.table, [self.table.chain(s) for s in self.streams]
+        if all(way is ways[0] for way in ways) and len(self.nodes) == 1:
+            ways = ways[:1]
+        allowed = np.array([way.allowed[:, self.nodes[self._each(b)]] for b, way in enumerate(ways)])
+        refused = np.concatenate((np.zeros_like(allowed[:, :1], dtype=int), np.cumsum(~allowed, axis=1)), axis=1)
+        weight = np.concatenate(([0.0], np.cumsum(ways[0].weight)))
+        need = (weight[self._last] - weight[self._first] + self._largest)[:, None]
+        fits = need <= table.memory[self.nodes][:, None]
+        return np.asarray((refused[:, self._last] == refused[:, self._first]) & fits & up[:, None])
+
+    def _hops(self, snapshot: Snapshot, per_us: Floats) -> None:
+        """Times of all hops, by kind: how much crosses, and how sensitive it is."""
+        table, chain = self.table, self.table.chain(self.streams[0])
+        risk = chain.risk if self._objective.privacy_us else np.zeros_like(chain.risk)
+        crossing = list(zip(chain.data.tolist(), risk.tolist(), strict=True))
+        kinds = list(dict.fromkeys(crossing))
+        self._kind = tuple(kinds.index(cut) for cut in crossing)
+        a, b = self.nodes[:, :, None], self.nodes[:, None, :]
+        rate, delay = np.asarray(snapshot.rate_bps[a, b]), np.asarray(snapshot.delay_us[a, b])
+        there = (rate > 0) & (a != b)
+        size = np.array([size for size, _ in kinds])[:, None, None] * 8e6
+        self._wire = size / np.where(there, rate, 1)[:, None]  # (B, U, K, K)
+        self._beside_wire = np.where(there, delay + table.problem.hop_overhead_us, np.inf)[:, None]
+        own = per_us * self._wire
+        self._silent = self._wire + wait_us(own, own * self._wire) + self._beside_wire
+        self._silent[np.broadcast_to(own > self._objective.max_link_share, own.shape)] = np.inf
+        if self._objective.privacy_us:
+            zone = np.unique([host.zone for host in table.problem.hosts], return_inverse=True)[1]
+            home = zone[[table.source(s) for s in self.streams]]
+            foreign = (zone[self.nodes] != home[:, None])[:, None, None, :]
+            self._exposed = np.array([risk for _, risk in kinds])[:, None, None] * foreign * self._objective.privacy_us
+
+    def costs(
+        self,
+        pick: Sequence[int],
+        others: Sequence[Load],
+        weights: Sequence[float],
+        rooms: Sequence[Room] | None = None,
+        current: Rows | None = None,
+    ) -> Costs:
+        """Of the picked streams, given the load and room that each has beside the others; latency weighs `weights`."""
+        rows = [self._each(b) for b in pick] if len(self.nodes) > 1 else [0]
+        nodes = np.broadcast_to(self.nodes[rows], (len(pick), self.nodes.shape[1]))
+        weight = np.array(weights, dtype=float)
+        run = self._run(pick, others, weight)
+        for b, stream in enumerate(pick):
+            if rooms is not None:
+                run[b][self._need(stream, rooms[b]) > rooms[b].free[nodes[b]]] = np.inf
+            before = (current or {}).get(self.streams[stream])
+            if before is not None and self._objective.reconfigure_us:
+                elsewhere = np.array(before)[:, None] != nodes[b]
+                moved = np.concatenate((np.zeros((1, nodes.shape[1])), np.cumsum(elsewhere, axis=0)))
+                run[b] += self._objective.reconfigure_us * (moved[self._last] - moved[self._first])
+        hop = self._hop(pick, others, weight)
+        source = [self.place[self._each(b)][self.table.source(self.streams[b])] for b in pick]
+        everyone = np.arange(len(pick))
+        enter, leave = hop[everyone, self._kind[0], source], hop[everyone, self._kind[-1], :, source]
+        enter[everyone, source] = leave[everyone, source] = 0.0
+        return Costs(nodes, run, hop, self._kind, enter, leave)
+
+    def _run(self, pick: Sequence[int], others: Sequence[Load], weight: Floats) -> Floats:
+        """What nobody shares costs what it costs alone; only the nodes that others use are reckoned anew."""
+        cost = weight[:, None, None] * _picked(self._quiet, pick)
+        used, held = list[tuple[int, int]](), list[list[float]]()
+        for b, stream in enumerate(pick):
+            place = self.place[self._each(stream)]
+            for n, parts in others[b].nodes.items():
+                if (k := place.get(n)) is not None:
+                    used.append((b, k))
+                    held.append(parts)
+        if not used:
+            return np.asarray(cost)
+        (b, k), (rho, square, uses) = np.array(used).T, np.array(held).T[..., None]
+        at = np.array(pick)[b]
+        time = self._time[_rows(self._time, at), :, k]  # (shared, P)
+        backlog, own = self._backlog[_rows(self._backlog, at), :, k], self._per_us[at][:, None] * time
+        wait = np.maximum(wait_us(rho + own, square + own * time), backlog)
+        before = np.maximum(wait_us(rho, square), backlog)
+        shared = weight[b][:, None] * (time + wait) + uses * (wait - before)
+        shared += self._barrier[_rows(self._barrier, at), :, k]
+        if self._objective.utilisation_us:
+            shared += self._objective.utilisation_us * (own * own + 2 * own * rho)
+        shared[rho + own > self._objective.max_utilisation] = np.inf
+        cost[b, :, k] = shared
+        return np.asarray(cost)
+
+    def _hop(self, pick: Sequence[int], others: Sequence[Load], weight: Floats) -> Floats:
+        hop = weight[:, None, None, None] * _picked(self._silent, pick)
+        used, held = list[tuple[int, int, int]](), list[list[float]]()
+        for b, stream in enumerate(pick):
+            place = self.place[self._each(stream)]
+            for (n, m), parts in others[b].paths.items():
+                if (k := place.get(n)) is not None and (h := place.get(m)) is not None:
+                    used.append((b, k, h))
+                    held.append(parts)
+        if used:
+            (b, k, h), (rho, square, uses) = np.array(used).T, np.array(held).T[..., None]
+            at = np.array(pick)[b]
+            time = self._wire[_rows(self._wire, at), :, k, h]  # (shared, U)
+            own = self._per_us[at][:, None] * time
+            wait = wait_us(rho + own, square + own * time)
+            beside = self._beside_wire[_rows(self._beside_wire, at), :, k, h]
+            shared = weight[b][:, None] * (time + wait + beside) + uses * (wait - wait_us(rho, square))
+            shared[rho + own > self._objective.max_link_share] = np.inf
+            hop[b, :, k, h] = shared
+        if self._objective.privacy_us:
+            hop += _picked(self._exposed, pick)
+        return np.asarray(hop)
+
+    def _need(self, stream: int, room: Room) -> Floats:
+        """(P, K) bytes that each run adds."""
+        weight = self.missing(stream, room)
+        total = np.concatenate((np.zeros_like(weight[:1]), np.cumsum(weight, axis=0)))
+        need = total[self._last] - total[self._first] + self._largest[:, None]
+        place = self.place[self._each(stream)]
+        for first, last, n in room.loaded:
+            if n in place:
+                need[run_at(first, last), place[n]] -= self._largest[run_at(first, last)]
+        return np.asarray(need, dtype=np.float64)
+
+    def missing(self, stream: int, room: Room) -> Floats:
+        """(L, K) bytes of each block that are not there yet."""
+        chain = self.table.chain(self.streams[stream])
+        return np.asarray(chain.weight[:, None] * ~room.held[:, self.nodes[self._each(stream)]], dtype=np.float64)
+
+
+def _picked(values: Floats, pick: Sequence[int]) -> Floats:
+    """The rows of the picked streams; one row is all streams'."""
+    return values if len(values) == 1 else values[list(pick)]
+
+
+def _rows(values: Floats, streams: Indices) -> Indices:
+    return streams if len(values) > 1 else np.zeros_like(streams)
+
+
+def _largest(working: Floats, first: Indices, last: Indices) -> Floats:
+    """(P,) the largest working set of each run."""
+    table = np.maximum.accumulate(np.where(np.tri(len(working), dtype=bool).T, working, 0.0), axis=1)
+    return np.asarray(table[first, last - 1], dtype=np.float64)
+
+
+def solve(costs: Costs) -> list[Best | None]:
+    """The cheapest row of each stream, None where there is none."""
+    streams, _, nodes = costs.run.shape
+    blocks = len(costs.kind) - 1
+    opened = np.full((streams, blocks + 1, nodes), np.inf)  # ready to start block i on n
+    closed = np.full((streams, blocks + 1, nodes), np.inf)
+    opened[:, 0] = costs.enter
+    for j in range(1, blocks + 1):
+        at = run_at(0, j)
+        closed[:, j] = (opened[:, :j] + costs.run[:, at : at + j]).min(axis=1)
+        if j < blocks:
+            opened[:, j] = (closed[:, j, :, None] + costs.hop[:, costs.kind[j]]).min(axis=1)
+    total = closed[:, blocks] + costs.leave
+    ends = total.argmin(axis=1).tolist()
+    return [
+        Best(float(total[b, n]), _walk_back(costs, opened, closed, b, n)) if np.isfinite(total[b, n]) else None
+        for b, n in enumerate(ends)
+    ]
+
+
+def _walk_back(costs: Costs, opened: Floats, closed: Floats, b: int, node: int) -> Row:
+    """The choices are found again where the way goes, which is cheaper than to note all of them."""
+    row: list[int] = []
+    j = len(costs.kind) - 1
+    while j > 0:
+        at = run_at(0, j)
+        i = int((opened[b, :j, node] + costs.run[b, at : at + j, node]).argmin())
+        row[:0] = [int(costs.nodes[b, node])] * (j - i)
+        if i:
+            node = int((closed[b, i] + costs.hop[b, costs.kind[i], :, node]).argmin())
+        j = i
+    return tuple(row)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Beside:
-    """Whom a stream shares with, and how much its own latency counts against theirs."""
+class ChainCost:
+    """The costs of one stream on all nodes, for the rules of rivals."""
 
-    others: Load
-    weight: float
+    run: Floats  # (L+1, L+1, N): blocks i..j-1 on n
+    hop: tuple[Floats, ...]  # L+1 of (N, N), diagonal infinite: crossing before block l
+    enter: Floats  # (N,)
+    leave: Floats  # (N,)
 
 
 def chain_cost(table: Table, snapshot: Snapshot, stream: str, *, others: Load, weight: float, room: Room) -> ChainCost:
     """The costs of one stream given the load of the others; `weight` counts its latency against theirs."""
-    data, source = table.chain(stream).data, table.source(stream)
-    load = _Beside(others, weight)
-    by_size = {size: _hop_cost(table, snapshot, stream, size, load) for size in np.unique(data).tolist()}
-    hop = tuple(by_size[size] for size in data.tolist())
-    enter, leave = hop[0][source].copy(), hop[-1][:, source].copy()
-    enter[source] = leave[source] = 0.0
-    run = _run_cost(table, snapshot, stream, load)
-    run[~_run_allowed(table, stream, room)] = np.inf
-    return ChainCost(run, hop, enter, leave)
+    return cost_of(Group(table, snapshot, [stream], np.arange(len(table.memory))[None]), others, weight, room)
 
 
-def _run_cost(table: Table, snapshot: Snapshot, stream: str, beside: _Beside) -> Floats:
-    per_us, others, weight = 1.0 / table.streams[stream].period_us, beside.others, beside.weight
-    work, backlog, speed = table.chain(stream).work, backlog_us(snapshot), speed_now(table, snapshot)
-    up = speed > 0
-    time = (work[None, :, None] - work[:, None, None]) / np.where(up, speed, 1.0)
-    time = np.maximum(time, 0.0)  # (i, j, n); j <= i is never used
-    before = np.maximum(backlog, wait_us(others.node_rho, others.node_square))
-    wait = np.maximum(backlog, wait_us(others.node_rho + per_us * time, others.node_square + per_us * time * time))
-    cost = weight * (time + wait) + others.node_uses * (wait - before)
-    return np.where(up, cost, np.inf)
+def cost_of(group: Group, others: Load, weight: float, room: Room) -> ChainCost:
+    """The same for the one stream of a group, which can be asked again and again."""
+    costs = group.costs([0], [others], [weight], [room])
+    return ChainCost(square(costs, 0), tuple(costs.hop[0, kind] for kind in costs.kind), costs.enter[0], costs.leave[0])
 
 
-def _run_allowed(table: Table, stream: str, room: Room) -> Bools:
-    chain = table.chain(stream)
-    blocks = len(chain.weight)
-    zero = np.zeros((1, len(table.memory)))
-    refused = np.concatenate((zero, np.cumsum(~chain.allowed, axis=0)))  # (L+1, N)
-    weight = np.concatenate((zero, np.cumsum(chain.weight[:, None] * ~room.held, axis=0)))
-    working = np.zeros((blocks + 1, blocks + 1))
-    for i in range(blocks):
-        working[i, i + 1 :] = np.maximum.accumulate(chain.working[i:])
-    need = weight[None] - weight[:, None] + working[:, :, None]
-    for first, last, n in room.loaded:
-        need[first, last, n] -= working[first, last]
-    return np.asarray((refused[None] == refused[:, None]) & (need <= room.free), dtype=bool)
-
-
-def _hop_cost(table: Table, snapshot: Snapshot, stream: str, size: float, beside: _Beside) -> Floats:
-    per_us, others, weight = 1.0 / table.streams[stream].period_us, beside.others, beside.weight
-    there = snapshot.rate_bps > 0
-    time = size * 8e6 / np.where(there, snapshot.rate_bps, 1)
-    before = wait_us(others.path_rho, others.path_square)
-    wait = wait_us(others.path_rho + per_us * time, others.path_square + per_us * time * time)
-    own = time + wait + snapshot.delay_us + table.problem.hop_overhead_us
-    cost = np.where(there, weight * own + others.path_uses * (wait - before), np.inf)
-    np.fill_diagonal(cost, np.inf)
-    return cost
-
-
-def solve(cost: ChainCost, forbidden: frozenset[tuple[int, int]] = frozenset()) -> Best | None:
-    """The cheapest row, None when there is none; `forbidden` holds (block, node) that must not be."""
-    run = _without(cost.run, forbidden)
-    blocks, nodes = run.shape[0] - 1, run.shape[2]
-    opened = np.full((blocks + 1, nodes), np.inf)  # ready to start block i on n
-    opened[0] = cost.enter
-    closed = opened[0]
-    start = np.zeros((blocks + 1, nodes), dtype=np.intp)  # where the last run began
-    came = np.zeros((blocks + 1, nodes), dtype=np.intp)  # the node before it
-    everyone, relaxed = np.arange(nodes), 0
-    for j in range(1, blocks + 1):
-        ways = opened[:j] + run[:j, j]  # (j, N)
-        start[j] = ways.argmin(axis=0)
-        closed = ways[start[j], everyone]
-        relaxed += ways.size
-        if j < blocks:
-            over = closed[:, None] + cost.hop[j]  # (N, N)
-            came[j] = over.argmin(axis=0)
-            opened[j] = over[came[j], everyone]
-            relaxed += over.size
-    total = closed + cost.leave
-    last = int(total.argmin())
-    if not np.isfinite(total[last]):
-        return None
-    return Best(float(total[last]), _walk_back(start, came, last), relaxed)
-
-
-def _without(run: Floats, forbidden: frozenset[tuple[int, int]]) -> Floats:
-    if not forbidden:
-        return run
-    run = run.copy()
-    for block, node in forbidden:
-        run[: block + 1, block + 1 :, node] = np.inf
-    return run
-
-
-def _walk_back(start: npt.NDArray[np.intp], came: npt.NDArray[np.intp], node: int) -> Row:
-    row: list[int] = []
-    j = start.shape[0] - 1
-    while j > 0:
-        i = int(start[j, node])
-        row[:0] = [node] * (j - i)
-        node, j = int(came[i, node]), i
-    return tuple(row)
-
-
-def solve_within(cost: ChainCost, overfull: Callable[[Row], Overfull | None]) -> Best | None:
-    """The cheapest row that overfills no node; None when there is none within `BRANCHES` branches."""
-    best = solve(cost)
-    heap: list[tuple[float, int, Best, frozenset[tuple[int, int]]]] = []
-    if best:
-        heap.append((best.cost_us, 0, best, frozenset()))
-    made = 1
-    while heap:
-        _, _, best, forbidden = heapq.heappop(heap)
-        trouble = overfull(best.row)
-        if trouble is None:
-            return best
-        node, blocks = trouble
-        for block in blocks:
-            tighter = forbidden | {(block, node)}
-            if made >= BRANCHES or (child := solve(cost, tighter)) is None:
-                continue
-            heapq.heappush(heap, (child.cost_us, made, child, tighter))
-            made += 1
-    return None
+def square(costs: Costs, b: int) -> Floats:
+    """(L+1, L+1, K) the runs of one stream by their ends."""
+    blocks = len(costs.kind) - 1
+    made = np.full((blocks + 1, blocks + 1, costs.run.shape[2]), np.inf)
+    made[run_ends(blocks)] = costs.run[b]
+    return made
 
 
 def overfull_in(table: Table, stream: str, room: Room) -> Callable[[Row], Overfull | None]:

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from controller import instances
 from controller.cost import tabulate
 from controller.instances import NOTHING
@@ -84,4 +86,5 @@ def _go(trial: _Trial, seed: int, other: _Trial | None = None) -> None:
 
 
 def _frozen(snapshot: Snapshot) -> object:
-    return snapshot.delay_us.tobytes(), snapshot.rate_bps.tobytes(), dict(snapshot.latency_us), snapshot.nodes
+    delay_us, rate_bps = np.asarray(snapshot.delay_us), np.asarray(snapshot.rate_bps)
+    return delay_us.tobytes(), rate_bps.tobytes(), dict(snapshot.latency_us), snapshot.nodes

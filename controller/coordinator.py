@@ -6,6 +6,8 @@ Rules:
     still use is released. A drain that takes longer than `drain_limit_us` goes on beside the next periods.
   * What was committed is gone forward with: after a crash `begin` takes the last committed placement up again.
   * A policy that fails is not followed (`guard`); the loop goes on.
+  * Where privacy forbids what serves (it may change during a run), the policy is told and must move it at once. What it
+    does not move stops being served, by name: its requests get no route until it may be where it is, or is moved.
   * A KEEP is recorded only when something triggered; a refusal, and that nothing is feasible, whenever the words
     change. The bytes of a move stand in its `prepare` records only.
 
@@ -19,14 +21,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controller import parts
 from controller.detect import Detector, Rule
 from controller.explain import recorded
 from controller.guard import LIMIT_US, Guard, Verdict
 from controller.ledger import Ledger, LedgerError
 from controller.model import Decision, Placement, Problem, Slice, Snapshot, Trigger
-from controller.moves import Load, Move, advance, plan_move, route, slices
+from controller.moves import Load, Move, advance, plan_move, route, routes, slices
 from controller.policies.protocol import Policy
 from controller.ports import Agents, Clock, Phones, PrepareFailed, Record, ReleaseFailed, Telemetry
+from controller.validity import forbidden_streams
 
 DRAIN_POLL_US = 50_000
 DRAIN_LIMIT_US = 2_000_000
@@ -83,6 +87,7 @@ class Coordinator:
         self._detector = Detector(problem, rule)
         self._current = Placement(0, {})
         self._draining: list[_Run] = []
+        self._stopped: tuple[str, ...] = ()  # streams that are not served because privacy forbids where they are
         self._restarted: tuple[Trigger, ...] = ()
         self._decisions = self._moves = 0
         self._said = self._reason = ""
@@ -123,19 +128,45 @@ class Coordinator:
         now = self._clock.now_us() if now_us is None else now_us
         self._release_drained()
         snapshot = self._telemetry.snapshot(now)
-        triggers = self._restarted + self._detector.look(snapshot, self._current.nodes)
+        triggers = self._restarted + self._rezoned(snapshot)
+        triggers += self._detector.look(snapshot, self._current.nodes)
         self._restarted = ()
         decision = self._decide(snapshot, triggers)
         if decision.action in ("REMAP", "RESPLIT"):
             self._move(decision.placement, snapshot)
+        self._stop_what_is_forbidden()
         self._live()
+
+    def _rezoned(self, snapshot: Snapshot) -> tuple[Trigger, ...]:
+        """Takes up changed privacy; which streams may not stay."""
+        if snapshot.zones is None or dict(snapshot.zones) == dict(self._problem.zones):
+            return ()
+        self._problem = dataclasses.replace(self._problem, zones=dict(snapshot.zones))
+        self._guard.rezone(self._problem)
+        forbidden = forbidden_streams(self._guard.table, self._current.nodes)
+        return tuple(Trigger("privacy", stream, 1.0, 0.0) for stream in forbidden)
+
+    def _stop_what_is_forbidden(self) -> None:
+        stopped = forbidden_streams(self._guard.table, self._current.nodes)
+        if stopped != self._stopped:
+            self._stopped = stopped
+            self._phones.switch(self._current.epoch, self._open(routes(self._problem, self._current.nodes)))
+
+    def _open(self, ways: Mapping[str, tuple[Slice, ...]]) -> dict[str, tuple[Slice, ...]]:
+        """The routes, none for streams that are stopped."""
+        return {stream: () if stream in self._stopped else way for stream, way in ways.items()}
 
     def _decide(self, snapshot: Snapshot, triggers: tuple[Trigger, ...]) -> Decision:
         verdict = self._guard.decide(snapshot, self._current, triggers)
         decision = verdict.decision
         moves = decision.action in ("REMAP", "RESPLIT")
+        served = decision.placement.nodes if moves else self._current.nodes
+        if unserved := forbidden_streams(self._guard.table, served):
+            said = f"{decision.reason}; not served, privacy forbids where it is: {', '.join(unserved)}"
+            decision = dataclasses.replace(decision, reason=said)
+            verdict = dataclasses.replace(verdict, decision=decision)
         trouble = verdict.refused or decision.action == "INFEASIBLE"
-        if triggers or moves or (trouble and decision.reason != self._reason):
+        if triggers or moves or ((trouble or unserved) and decision.reason != self._reason):
             self._note_decision(verdict, snapshot)
         return decision
 
@@ -164,7 +195,7 @@ class Coordinator:
                 self._note(run, piece=load.piece, why=why)
                 self._abort(run, why)
                 return why
-            self._note(run, piece=load.piece, size=prepared.bytes_moved)
+            self._note(run, piece=load.piece, size=prepared.bytes_moved, digest=prepared.digest)
         run.step("loaded")
         return ""
 
@@ -185,7 +216,8 @@ class Coordinator:
         self._note(run, why=why)
 
     def _switch(self, run: _Run, move: Move, placement: Placement) -> None:
-        self._phones.switch(run.epoch, move.routes)
+        self._stopped = forbidden_streams(self._guard.table, placement.nodes)
+        self._phones.switch(run.epoch, self._open(move.routes))
         self._note(run)
         self._current = Placement(run.epoch, placement.nodes)
         self._detector.relearn(self._clock.now_us())
@@ -240,7 +272,7 @@ class Coordinator:
             except PrepareFailed as failure:  # there is no way back; the next decision moves off this node
                 self._note(run, piece=load.piece, why=f"{load.piece.node}: {failure.why}")
                 continue
-            self._note(run, piece=load.piece, size=prepared.bytes_moved)
+            self._note(run, piece=load.piece, size=prepared.bytes_moved, digest=prepared.digest)
         run.step("loaded")
         self._note(run, why="committed before a restart")
         run.step("written")
@@ -250,7 +282,9 @@ class Coordinator:
         self._restarted = (Trigger("start", "restart", 0.0, 0.0),)
         self._live()
 
-    def _note(self, run: _Run, piece: Slice | None = None, size: int = 0, why: str = "") -> None:
+    def _note(
+        self, run: _Run, piece: Slice | None = None, size: int = 0, why: str = "", digest: str | None = None
+    ) -> None:
         self._record(
             "move",
             self._clock.now_us(),
@@ -260,6 +294,7 @@ class Coordinator:
             slice=dataclasses.asdict(piece) if piece else None,
             bytes=size,
             why=why,
+            **({} if digest is None else {"digest": digest}),
         )
 
     def _note_decision(self, verdict: Verdict, snapshot: Snapshot) -> None:
@@ -286,6 +321,6 @@ def placement_text(problem: Problem, nodes: Mapping[str, tuple[str, ...]]) -> st
     """For people: "cam1: ue1[0-3] mec1[4-13]; cam2: ...", blocks inclusive."""
 
     def way(stream: str) -> str:
-        return " ".join(f"{p.node}[{p.first}-{p.last - 1}]" for p in route(problem, stream, nodes[stream]))
+        return " ".join(parts.text(stop) for stop in route(problem, stream, nodes[stream]))
 
     return "; ".join(f"{stream}: {way(stream)}" for stream in sorted(nodes))

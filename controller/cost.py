@@ -15,15 +15,15 @@ Memory of a node: each distinct block of a model once, plus the largest working 
 A `Row` is the placement of one stream as host positions, one for each block.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from controller.model import Host, Latency, Model, Problem, Snapshot, Stream
+from controller.model import Latency, Model, NodeStates, Problem, Snapshot, Stream
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -32,6 +32,7 @@ Rows = Mapping[str, Row]
 
 HORIZON_US = 30_000_000.0
 FULL = 0.95
+RISK = {"raw": 1.0, "feature": 0.5, "public": 0.0}
 UNREACHABLE_US = 10**12  # stands for a node that is down or a path that does not exist
 
 
@@ -43,6 +44,7 @@ class Chain:
     weight: Floats  # (L,) bytes
     working: Floats  # (L,) bytes
     data: Floats  # (L+1,) bytes that cross before block l; data[L] is the answer
+    risk: Floats  # (L+1,) how sensitive what crosses before block l is: raw 1, feature 1/2, public 0
     allowed: Bools  # (L, N) privacy, pins and vetoes: the block may be on this host
 
 
@@ -71,16 +73,27 @@ class Table:
         return self.index[self.streams[stream].source]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Load:
-    """What streams bring to nodes (N,) and paths (N, N): utilisation, rate * time^2, weighted visits."""
+    """What streams bring to the nodes and paths they use: [utilisation, rate * time^2, weighted visits] of each."""
 
-    node_rho: Floats
-    node_square: Floats
-    node_uses: Floats
-    path_rho: Floats
-    path_square: Floats
-    path_uses: Floats
+    nodes: dict[int, list[float]] = field(default_factory=dict)
+    paths: dict[tuple[int, int], list[float]] = field(default_factory=dict)
+
+    def copy(self) -> "Load":
+        nodes = {n: list(parts) for n, parts in self.nodes.items()}
+        return Load(nodes, {path: list(parts) for path, parts in self.paths.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What one row does: the time of each run on its node, and of each hop on its path; endless where it cannot be."""
+
+    visits: tuple[tuple[int, float], ...]  # (node, microseconds)
+    carries: tuple[tuple[int, int, float, int], ...]  # (from, to, microseconds on the wire, delay_us)
+    nodes: tuple[tuple[int, float, float], ...]  # (node, utilisation, rate * time^2)
+    paths: tuple[tuple[tuple[int, int], float, float], ...]
+    moving_us: float  # the latency without waiting
 
 
 def tabulate(problem: Problem) -> Table:
@@ -101,18 +114,17 @@ def tabulate(problem: Problem) -> Table:
 def _chain(problem: Problem, model: Model) -> Chain:
     blocks = model.blocks
     classes = (model.input_class, *(block.output_class for block in blocks))
-
-    def may_hold(host: Host, block: int) -> bool:
-        return all(c not in problem.zones or host.zone in problem.zones[c] for c in classes[block : block + 2])
-
+    hosts = problem.hosts
+    enters = {c: np.array([host.zone in problem.zones[c] for host in hosts]) for c in set(classes) & set(problem.zones)}
+    everywhere = np.ones(len(hosts), dtype=bool)
     return Chain(
         work=np.concatenate(([0.0], np.cumsum([float(block.flops) for block in blocks]))),
         weight=np.array([float(block.weight_bytes) for block in blocks]),
         working=np.array([float(block.working_bytes) for block in blocks]),
         data=np.array([float(model.input_bytes), *(float(block.output_bytes) for block in blocks)]),
-        allowed=np.array(
-            [[may_hold(host, block) for host in problem.hosts] for block in range(len(blocks))], dtype=bool
-        ),
+        risk=np.array([RISK[c] for c in classes]),
+        # what goes in and what comes out
+        allowed=np.array([enters.get(a, everywhere) & enters.get(b, everywhere) for a, b in pairwise(classes)]),
     )
 
 
@@ -146,20 +158,21 @@ def hops(table: Table, stream: str, row: Row) -> list[tuple[int, int, float]]:
     return [(a, b, float(data[cut])) for (a, cut), (b, _) in pairwise(stops) if a != b]
 
 
+@lru_cache(maxsize=4)
+def _states(snapshot: Snapshot) -> tuple[Floats, Floats]:
+    """(N,) the share of each processor that is left to us, 0 when down; (N,) microseconds of backlog."""
+    states = NodeStates.of(snapshot.nodes)
+    spare = np.where(states.up, (1_000_000 - np.minimum(states.load_ppm, 999_000)) / 1e6, 0.0)
+    return spare, states.queue_us.astype(np.float64)
+
+
 def speed_now(table: Table, snapshot: Snapshot) -> Floats:
     """(N,) flops per microsecond that are left to us, 0 when down."""
-    spare = np.array([(1_000_000 - min(s.load_ppm, 999_000)) / 1e6 if s.up else 0.0 for s in snapshot.nodes])
-    return np.asarray(table.speed * spare, dtype=np.float64)
+    return np.asarray(table.speed * _states(snapshot)[0], dtype=np.float64)
 
 
 def backlog_us(snapshot: Snapshot) -> Floats:
-    return np.array([float(state.queue_us) for state in snapshot.nodes])
-
-
-def transfer_us(snapshot: Snapshot, a: int, b: int, size: float) -> float:
-    """Time on the wire of `size` bytes, without overhead and delay; infinite when there is no path."""
-    rate = int(snapshot.rate_bps[a, b])
-    return size * 8e6 / rate if rate > 0 else float("inf")
+    return _states(snapshot)[1]
 
 
 def wait_us(rho: Floats, square: Floats) -> Floats:
@@ -168,56 +181,132 @@ def wait_us(rho: Floats, square: Floats) -> Floats:
     return np.asarray(waiting + np.maximum(rho - FULL, 0.0) * (HORIZON_US / 2.0), dtype=np.float64)
 
 
+def _wait(load: list[float] | None) -> float:
+    """The same for one node or path."""
+    if load is None:
+        return 0.0
+    rho, square, _ = load
+    return square / (2.0 * (1.0 - min(rho, FULL))) + max(rho - FULL, 0.0) * (HORIZON_US / 2.0)
+
+
+class Forecast:
+    """Predicts placements in one snapshot; what was looked up once is not looked up again."""
+
+    def __init__(self, table: Table, snapshot: Snapshot) -> None:
+        self._table, self._snapshot = table, snapshot
+        self._speed, self._backlog = speed_now(table, snapshot), backlog_us(snapshot)
+        self._uses: dict[tuple[str, Row], Use] = {}
+
+    def use(self, stream: str, row: Row) -> Use:
+        found = self._uses.get((stream, row))
+        if found is None:
+            found = self._uses[stream, row] = self._use(stream, row)
+        return found
+
+    def _use(self, stream: str, row: Row) -> Use:
+        work, visits, carries = self._table.chain(stream).work, list[tuple[int, float]](), []
+        for first, last, n in runs(row):
+            speed = float(self._speed[n])
+            visits.append((n, float(work[last] - work[first]) / speed if speed > 0 else float("inf")))
+        for a, b, size in hops(self._table, stream, row):
+            rate = int(self._snapshot.rate_bps[a, b])
+            time = size * 8e6 / rate if rate > 0 else float("inf")
+            carries.append((a, b, time, int(self._snapshot.delay_us[a, b])))
+        per_us, overhead = 1.0 / self._table.streams[stream].period_us, self._table.problem.hop_overhead_us
+        moving = sum(min(time, UNREACHABLE_US) for _, time in visits)
+        moving += sum(min(time, UNREACHABLE_US) + overhead + delay for _, _, time, delay in carries)
+        return Use(
+            tuple(visits),
+            tuple(carries),
+            tuple((n, per_us * time, per_us * time * time) for n, time in visits if time < float("inf")),
+            tuple(((a, b), per_us * time, per_us * time * time) for a, b, time, _ in carries if time < float("inf")),
+            moving,
+        )
+
+    def load(self, rows: Rows, weights: Mapping[str, float], without: str = "", base: Load | None = None) -> Load:
+        """The load of all streams in `rows` but one, on top of `base`; what is down or unreachable carries none."""
+        load = base.copy() if base else Load()
+        for stream, row in rows.items():
+            if stream == without:
+                continue
+            use, weight = self.use(stream, row), weights.get(stream, 1.0)
+            for n, rho, square in use.nodes:
+                parts = load.nodes.get(n)
+                if parts is None:
+                    load.nodes[n] = [rho, square, weight]
+                else:
+                    parts[0], parts[1], parts[2] = parts[0] + rho, parts[1] + square, parts[2] + weight
+            for path, rho, square in use.paths:
+                parts = load.paths.get(path)
+                if parts is None:
+                    load.paths[path] = [rho, square, weight]
+                else:
+                    parts[0], parts[1], parts[2] = parts[0] + rho, parts[1] + square, parts[2] + weight
+        return load
+
+    def latencies(self, rows: Rows, only: Iterable[str] | None = None) -> dict[str, Latency]:
+        """Of each stream, or some, when all of `rows` are placed together."""
+        load = self.load(rows, {})
+        return {s: self._latency(load, self.use(s, rows[s])) for s in (rows if only is None else only)}
+
+    def total_us(self, rows: Rows, weights: Mapping[str, float], base: "Base | None" = None) -> float:
+        """The weighted sum of the latencies, not rounded; those of `base` with it, as `rows` make them wait."""
+        return self._total_us(rows, weights, self.load(rows, weights), base)
+
+    def _total_us(self, rows: Rows, weights: Mapping[str, float], load: Load, base: "Base | None" = None) -> float:
+        total = sum([weights.get(stream, 1.0) * self.use(stream, row).moving_us for stream, row in rows.items()])
+        under = base.load if base else _NOTHING
+        total += base.total_us if base else 0.0
+        for n, parts in load.nodes.items():
+            total += self._waited(parts, under.nodes.get(n), float(self._backlog[n]))
+        for path, parts in load.paths.items():
+            total += self._waited(parts, under.paths.get(path), 0.0)
+        return total
+
+    @staticmethod
+    def _waited(parts: list[float], under: list[float] | None, least: float) -> float:
+        """What all wait more because of `parts`."""
+        if under is None:
+            return parts[2] * max(least, _wait(parts))
+        rho, square, uses = under
+        both = [rho + parts[0], square + parts[1], uses + parts[2]]
+        return both[2] * max(least, _wait(both)) - uses * max(least, _wait(under))
+
+    def base(self, rows: Rows, weights: Mapping[str, float]) -> "Base":
+        load = self.load(rows, weights)
+        return Base(load, self._total_us(rows, weights, load))
+
+    def _latency(self, load: Load, use: Use) -> Latency:
+        compute = queue = transfer = propagation = 0.0
+        for n, time in use.visits:
+            compute += min(time, UNREACHABLE_US)
+            queue += max(float(self._backlog[n]), _wait(load.nodes.get(n)))
+        for a, b, time, delay in use.carries:
+            transfer += min(time, UNREACHABLE_US) + self._table.problem.hop_overhead_us
+            propagation += delay
+            queue += _wait(load.paths.get((a, b)))
+        return Latency(round(compute), round(queue), round(transfer), round(propagation))
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """Streams that stay, whatever others do."""
+
+    load: Load
+    total_us: float
+
+
+_NOTHING = Load()
+
+
 def load_of(table: Table, snapshot: Snapshot, rows: Rows, weights: Mapping[str, float], without: str = "") -> Load:
     """The load of all streams in `rows` but one; what is down or unreachable carries none."""
-    size = len(table.problem.hosts)
-    load = Load(*(np.zeros(size) for _ in range(3)), *(np.zeros((size, size)) for _ in range(3)))
-    speed = speed_now(table, snapshot)
-    for stream, row in rows.items():
-        if stream == without:
-            continue
-        per_us, weight, work = 1.0 / table.streams[stream].period_us, weights.get(stream, 1.0), table.chain(stream).work
-        for first, last, n in runs(row):
-            if speed[n] > 0:
-                time = (work[last] - work[first]) / speed[n]
-                load.node_rho[n] += per_us * time
-                load.node_square[n] += per_us * time * time
-                load.node_uses[n] += weight
-        for a, b, carried in hops(table, stream, row):
-            time = transfer_us(snapshot, a, b, carried)
-            if time < float("inf"):
-                load.path_rho[a, b] += per_us * time
-                load.path_square[a, b] += per_us * time * time
-                load.path_uses[a, b] += weight
-    return load
+    return Forecast(table, snapshot).load(rows, weights, without)
 
 
 def predict(table: Table, snapshot: Snapshot, rows: Rows) -> dict[str, Latency]:
     """Latency of each stream when all of `rows` are placed together."""
-    load = load_of(table, snapshot, rows, {})
-    speed = speed_now(table, snapshot)
-    node_wait = np.maximum(backlog_us(snapshot), wait_us(load.node_rho, load.node_square))
-    path_wait = wait_us(load.path_rho, load.path_square)
-    return {
-        name: _latency(table, snapshot, name, row, speed=speed, node_wait=node_wait, path_wait=path_wait)
-        for name, row in rows.items()
-    }
-
-
-def _latency(
-    table: Table, snapshot: Snapshot, stream: str, row: Row, *, speed: Floats, node_wait: Floats, path_wait: Floats
-) -> Latency:
-    work = table.chain(stream).work
-    compute = queue = transfer = propagation = 0.0
-    for first, last, n in runs(row):
-        compute += (work[last] - work[first]) / speed[n] if speed[n] > 0 else UNREACHABLE_US
-        queue += node_wait[n]
-    for a, b, carried in hops(table, stream, row):
-        time = transfer_us(snapshot, a, b, carried)
-        transfer += min(time, UNREACHABLE_US) + table.problem.hop_overhead_us
-        propagation += float(snapshot.delay_us[a, b])
-        queue += path_wait[a, b]
-    return Latency(round(compute), round(queue), round(transfer), round(propagation))
+    return Forecast(table, snapshot).latencies(rows)
 
 
 def resident(table: Table, *placements: Rows) -> dict[str, Bools]:
@@ -229,15 +318,31 @@ def resident(table: Table, *placements: Rows) -> dict[str, Bools]:
     return held
 
 
+def memory_of(table: Table, *placements: Rows) -> dict[int, float]:
+    """host -> bytes, of the hosts that hold anything when all these placements are loaded at once."""
+    held: dict[tuple[str, int], Bools] = {}
+    used: dict[int, float] = {}
+    for model, first, last, n in distinct_runs(table, *placements):
+        chain = table.chains[model]
+        blocks = held.setdefault((model, n), np.zeros(len(chain.weight), dtype=bool))
+        blocks[first:last] = True
+        used[n] = used.get(n, 0.0) + float(chain.working[first:last].max())
+    for (model, n), blocks in held.items():
+        used[n] += float(table.chains[model].weight @ blocks)
+    return used
+
+
+def overfull(table: Table, *placements: Rows) -> list[int]:
+    """The hosts whose memory is too small for all these placements together."""
+    return [n for n, used in memory_of(table, *placements).items() if used > table.memory[n]]
+
+
 def memory_bytes(table: Table, rows: Rows, held: Rows | None = None) -> Floats:
     """(N,) bytes each host needs for `rows`, the blocks of `held` staying loaded beside them."""
-    blocks = resident(table, rows, held or {})
-    used = np.zeros(len(table.problem.hosts))
-    for name, chain in table.chains.items():
-        used += chain.weight @ blocks[name]
-    for model, first, last, n in distinct_runs(table, rows, held or {}):
-        used[n] += table.chains[model].working[first:last].max()
-    return used
+    total = np.zeros(len(table.problem.hosts))
+    for n, used in memory_of(table, rows, held or {}).items():
+        total[n] = used
+    return total
 
 
 def distinct_runs(table: Table, *placements: Rows) -> set[tuple[str, int, int, int]]:

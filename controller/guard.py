@@ -6,8 +6,11 @@ limit is of real time: far above what a decision should take, so that a busy mac
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
+from controller.cost import Table
 from controller.model import Decision, Placement, Problem, Snapshot, Trigger
 from controller.planner import Planner
 from controller.policies.protocol import Policy
@@ -17,6 +20,7 @@ from controller.watch import TimeUp, watched
 
 LIMIT_US = 10_000_000
 SHOWN = 300  # characters of what it raised
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,21 @@ class Guard:
         self._policy, self._stopwatch, self._limit_us = policy, stopwatch, limit_us
         self._planner = Planner(problem)
         self._ours = type(policy).__module__.startswith("controller.policies.")
+
+    @property
+    def table(self) -> Table:
+        return self._planner.table
+
+    def rezone(self, problem: Problem) -> None:
+        """Privacy has changed: what is judged by, and what the policy is told if it has `rezone(problem)`.
+
+        One that has not, or fails in it, goes on by the old rules; what it asks for is judged by the new ones.
+        """
+        self._planner = Planner(problem)
+        told = getattr(self._policy, "rezone", None)
+        if told is not None:
+            with suppress(Exception):
+                self._asked(lambda: told(problem))
 
     def start(self, snapshot: Snapshot) -> Verdict:
         verdict = self._judged(snapshot, Placement(0, {}), lambda: self._policy.start(snapshot))
@@ -70,7 +89,7 @@ class Guard:
             why = f"the policy took {took / 1e6:.3f} s, its limit is {self._limit_us / 1e6:g} s"
         return Verdict(decision, took, why)
 
-    def _asked(self, ask: Callable[[], Decision]) -> Decision:
+    def _asked(self, ask: Callable[[], Answer]) -> Answer:
         if self._ours:
             return ask()
         with watched(self._stopwatch, self._limit_us):

@@ -4,12 +4,14 @@ Everything here is a frozen value. Integers carry their unit in the name; a path
 rate 0. `Problem` never changes during a run, `Snapshot` is new each period.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 import numpy.typing as npt
+
+from controller.sited import Paths
 
 PrivacyClass = Literal["raw", "feature", "public"]
 Action = Literal["KEEP", "REMAP", "RESPLIT", "INFEASIBLE"]
@@ -17,7 +19,7 @@ Action = Literal["KEEP", "REMAP", "RESPLIT", "INFEASIBLE"]
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The unit of placement: one unit of a model (a layer), run whole on one node."""
+    """The unit of placement: one unit of a model (a layer), or a part of a layer, run whole on one node."""
 
     name: str
     flops: int
@@ -25,6 +27,9 @@ class Block:
     output_bytes: int  # what crosses the cut behind this block
     working_bytes: int = 0  # activations held while it runs
     output_class: PrivacyClass = "feature"
+    formula_cost: int = 0  # AMP4EC's layer cost (paper 001, equations 1, 2 and 12); 0: nobody said
+    unit: int = 0  # where some blocks are parts: the unit that it is, or is part of
+    part: str = ""  # of that unit: "heads:3", "proj", "mlp" (controller/parts.py); empty: all of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +92,50 @@ class NodeState:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class NodeStates(Sequence[NodeState]):
+    """The states of many nodes as arrays; to a reader the same as a tuple of `NodeState`."""
+
+    up: npt.NDArray[np.bool_]  # (N,)
+    load_ppm: npt.NDArray[np.int64]  # (N,)
+    queue_us: npt.NDArray[np.int64]  # (N,)
+
+    @classmethod
+    def of(cls, states: Sequence[NodeState]) -> "NodeStates":
+        if isinstance(states, cls):
+            return states
+        up, load, queue = zip(*((s.up, s.load_ppm, s.queue_us) for s in states), strict=True)
+        return cls(np.array(up, dtype=bool), np.array(load, dtype=np.int64), np.array(queue, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self.up)
+
+    @overload
+    def __getitem__(self, n: int) -> NodeState: ...
+    @overload
+    def __getitem__(self, n: slice) -> tuple[NodeState, ...]: ...
+    def __getitem__(self, n: int | slice) -> NodeState | tuple[NodeState, ...]:
+        if isinstance(n, slice):
+            return tuple(self[k] for k in range(*n.indices(len(self))))
+        return NodeState(bool(self.up[n]), int(self.load_ppm[n]), int(self.queue_us[n]))
+
+    def __iter__(self) -> Iterator[NodeState]:
+        return (self[n] for n in range(len(self)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """What is known at `now_us`. Arrays are indexed by the position of a host in `Problem.hosts`."""
+    """What is known at `now_us`. Arrays are indexed by the position of a host in `Problem.hosts`.
+
+    Large networks give `NodeStates` and `Sited` paths, small ones a tuple and dense arrays; both are read as
+    `nodes[n].up` and `delay_us[a, b]`.
+    """
 
     now_us: int
-    nodes: tuple[NodeState, ...]
-    delay_us: npt.NDArray[np.int64]  # (N, N) one-way, diagonal 0
-    rate_bps: npt.NDArray[np.int64]  # (N, N) bottleneck of the path, 0 = no path; diagonal ignored
+    nodes: Sequence[NodeState]
+    delay_us: Paths  # (N, N) one-way, diagonal 0
+    rate_bps: Paths  # (N, N) bottleneck of the path, 0 = no path; diagonal ignored
     latency_us: Mapping[str, int] = field(default_factory=dict)  # stream -> measured SLA percentile, recent window
+    zones: Mapping[PrivacyClass, frozenset[str]] | None = None  # where privacy has changed: what holds now
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,19 +148,21 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """The blocks first..last-1 of a model on one node."""
+    """The units first..last-1 of a model on one node, or a part of one; in a route, a whole layer by its parts."""
 
     node: str
     model: str
     first: int
     last: int
+    part: str = ""
+    parts: tuple[tuple[str, str], ...] = ()  # of a stop: node and part of each; `node` is the home then
 
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
     """Why the controller looked again: a path, a stream, a node."""
 
-    kind: Literal["link_latency", "link_rate", "end_to_end", "load", "node_down", "node_up", "start"]
+    kind: Literal["link_latency", "link_rate", "end_to_end", "load", "node_down", "node_up", "start", "privacy"]
     subject: str
     now: float
     baseline: float

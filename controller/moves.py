@@ -10,8 +10,9 @@ epoch serves on; from `commit` on there is no way back, only forward.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from controller import parts
 from controller.cost import Rows, Table, resident, runs
-from controller.model import Problem, Slice, Snapshot
+from controller.model import Action, Problem, Slice, Snapshot
 
 # state -> what happened -> next state
 TRANSITIONS: Mapping[str, Mapping[str, str]] = {
@@ -58,6 +59,8 @@ Nodes = Mapping[str, tuple[str, ...]]
 def route(problem: Problem, stream: str, nodes: tuple[str, ...]) -> tuple[Slice, ...]:
     """The slices a request of this stream goes through, in order."""
     model = next(s.model for s in problem.streams if s.name == stream)
+    if parts.in_parts(problem.models[model]):
+        return parts.way(problem.models[model], nodes)
     positions = {name: n for n, name in enumerate(dict.fromkeys(nodes))}
     return tuple(
         Slice(nodes[first], model, first, last) for first, last, _ in runs(tuple(positions[name] for name in nodes))
@@ -70,8 +73,8 @@ def routes(problem: Problem, nodes: Nodes) -> dict[str, tuple[Slice, ...]]:
 
 def slices(problem: Problem, nodes: Nodes) -> tuple[Slice, ...]:
     """Every slice of a placement once, in a fixed order."""
-    pieces = {piece for way in routes(problem, nodes).values() for piece in way}
-    return tuple(sorted(pieces, key=lambda p: (p.node, p.model, p.first, p.last)))
+    pieces = {piece for way in routes(problem, nodes).values() for stop in way for piece in parts.pieces(stop)}
+    return tuple(sorted(pieces, key=lambda p: (p.node, p.model, p.first, p.last, p.part)))
 
 
 def plan_move(problem: Problem, old: Nodes, new: Nodes, snapshot: Snapshot) -> Move:
@@ -92,7 +95,7 @@ def source_of(problem: Problem, loaded: tuple[Slice, ...], piece: Slice, snapsho
     wanted = set(range(piece.first, piece.last))
     held: dict[str, set[int]] = {}
     for other in loaded:
-        if other.model == piece.model:
+        if other.model == piece.model and (not other.part or other.part == piece.part):
             held.setdefault(other.node, set()).update(wanted & set(range(other.first, other.last)))
     if held.get(piece.node) == wanted:
         return None
@@ -104,6 +107,15 @@ def source_of(problem: Problem, loaded: tuple[Slice, ...], piece: Slice, snapsho
         if node != piece.node and blocks and snapshot.nodes[n].up and rate > 0:
             best = max(best or (0, 0, 0), (len(blocks), rate, -n))
     return problem.hosts[-best[2]].name if best else None
+
+
+def action_of(old: Rows, new: Rows) -> Action:
+    """REMAP when every stream keeps its cuts and only nodes change, else RESPLIT."""
+
+    def cuts(rows: Rows) -> dict[str, list[int]]:
+        return {stream: [last for _, last, _ in runs(row)] for stream, row in rows.items()}
+
+    return "REMAP" if cuts(old) == cuts(new) else "RESPLIT"
 
 
 def move_cost(table: Table, old: Rows, new: Rows, snapshot: Snapshot) -> tuple[int, int]:
@@ -118,8 +130,8 @@ def move_cost(table: Table, old: Rows, new: Rows, snapshot: Snapshot) -> tuple[i
         if load.source is None:
             continue
         piece, target = load.piece, table.index[load.piece.node]
-        span = slice(piece.first, piece.last)
-        missing = table.chains[piece.model].weight[span] * ~held[piece.model][span, target]
+        blocks = parts.blocks_of(problem.models[piece.model], piece)
+        missing = table.chains[piece.model].weight[blocks] * ~held[piece.model][blocks, target]
         size = int(missing.sum())
         source = table.index[load.source]
         time = size * 8e6 / int(snapshot.rate_bps[source, target]) + int(snapshot.delay_us[source, target])

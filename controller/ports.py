@@ -53,7 +53,10 @@ class Agents(Protocol):
 
 class Phones(Protocol):
     def switch(self, epoch: int, routes: Mapping[str, tuple[Slice, ...]]) -> None:
-        """New requests of each stream take the route; those in flight end on the epoch they began with."""
+        """New requests of each stream take the route; those in flight end on the epoch they began with.
+
+        An empty route: the stream is not served. The epoch is a new one, or the present one when streams stop or go on.
+        """
         ...
 
     def in_flight(self, before_epoch: int) -> int: ...

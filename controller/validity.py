@@ -2,12 +2,15 @@
 
 A move must place every block of every stream once; on nodes that exist, are up, and that privacy, pins and vetoes
 allow; and all must fit into memory beside what is loaded until the move is over. A stream whose place does not change
-may stay on a node that is down: nothing else may be open to it.
+may stay on a node that is down, or where privacy no longer lets it be (then the coordinator does not serve it): nothing
+else may be open to it.
 """
 
 from collections.abc import Mapping
 
-from controller.cost import Rows, Table, memory_bytes
+import numpy as np
+
+from controller.cost import Rows, Table, memory_of
 from controller.model import Decision, Model, Placement, Snapshot
 
 MOVES = ("REMAP", "RESPLIT")
@@ -32,6 +35,15 @@ def objection(table: Table, snapshot: Snapshot, current: Placement, decision: ob
     return _missing(table, nodes) or _named(table, nodes) or _place(table, snapshot, current, nodes)
 
 
+def forbidden_streams(table: Table, nodes: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The streams that have a block on a node where privacy, pins or vetoes forbid it."""
+    return tuple(
+        stream
+        for stream, names in sorted(nodes.items())
+        if not table.chain(stream).allowed[np.arange(len(names)), [table.index[name] for name in names]].all()
+    )
+
+
 def _staying(current: Placement, decision: Decision) -> str:
     if not current.epoch and decision.action == "KEEP":
         return "there is nothing to keep yet"
@@ -48,7 +60,7 @@ def _named(table: Table, nodes: Mapping[str, tuple[str, ...]]) -> str:
         blocks = len(table.chain(stream).weight)
         if len(row) != blocks:
             return f"stream {stream} has {len(row)} nodes for {blocks} blocks"
-        for name in row:
+        for name in dict.fromkeys(row):
             if name not in table.index:
                 return f"stream {stream}: there is no node {name!r}"
     return ""
@@ -60,11 +72,13 @@ def _missing(table: Table, nodes: Mapping[str, tuple[str, ...]]) -> str:
 
 def _place(table: Table, snapshot: Snapshot, current: Placement, nodes: Mapping[str, tuple[str, ...]]) -> str:
     for stream, names in nodes.items():
+        if names == current.nodes.get(stream):
+            continue
         allowed, model = table.chain(stream).allowed, table.problem.models[table.streams[stream].model]
         for block, name in enumerate(names):
             if not allowed[block, table.index[name]]:
                 return f"{stream}/{model.blocks[block].name} on {name}: {_forbidden(table, stream, block, name, model)}"
-            if not snapshot.nodes[table.index[name]].up and names != current.nodes.get(stream):
+            if not snapshot.nodes[table.index[name]].up:
                 return f"stream {stream} moves to {name}, which is down"
     rows = {stream: table.row(names) for stream, names in nodes.items()}
     return _memory(table, rows, {stream: table.row(names) for stream, names in current.nodes.items()})
@@ -84,8 +98,9 @@ def _forbidden(table: Table, stream: str, block: int, name: str, model: Model) -
 
 
 def _memory(table: Table, rows: Rows, loaded: Rows) -> str:
-    need = memory_bytes(table, rows, loaded)
-    for n, host in enumerate(table.problem.hosts):
+    need = memory_of(table, rows, loaded)
+    for n in sorted(need):
+        host = table.problem.hosts[n]
         if need[n] > host.memory_bytes:
             return f"{host.name} needs {round(need[n])} bytes with what is loaded, and has {host.memory_bytes}"
     return ""

@@ -3,7 +3,7 @@
 Depth first over the runs of one stream after the other. A branch ends when what its placed streams cost together,
 the way so far, and the least that is still to come (more streams never make one cheaper) is not below the best that
 is known; that begins with the planner's. What is found is the least sum of predicted latencies
-(`cost.predict`, waiting included) to the rounding of its parts, 2 us a stream. After `steps` (5000) branches it gives
+(`cost.Forecast`, waiting included). After `steps` (5000) branches it gives
 up: the best so far is taken and the reason says so.
 """
 
@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from controller.chain import ChainCost, Room, chain_cost, overfull_in, room_beside
-from controller.cost import UNREACHABLE_US, Floats, Row, Rows, Table, load_of, predict
+from controller.chain import ChainCost, Group, Room, cost_of, overfull_in, room_beside
+from controller.cost import UNREACHABLE_US, Floats, Forecast, Row, Rows, Table
 from controller.model import Problem, Snapshot
 from controller.planner import Planner
 from controller.policies.rival import Rival
@@ -29,6 +29,10 @@ class Exact(Rival):
         self._planner = Planner(problem)
         self._steps = round(number(options, "steps", 5_000))
         self._proven_us: int | None = None
+
+    def rezone(self, problem: Problem) -> None:
+        super().rezone(problem)
+        self._planner = Planner(problem)
 
     def rows(self, snapshot: Snapshot, current: Rows, epoch: int) -> dict[str, Row]:  # noqa: ARG002
         streams = sorted(self._table.streams)
@@ -57,6 +61,11 @@ class Search:
     steps: int = 0
     least_us: float = float("inf")
     _best: dict[str, Row] = field(default_factory=dict)
+    _groups: dict[str, Group] = field(default_factory=dict)
+    _forecast: Forecast = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._forecast = Forecast(self.table, self.snapshot)
 
     def best(self, streams: list[str], known: Rows | None) -> dict[str, Row]:
         """The best rows of the streams; empty when there are none. `known`: a placement to begin with."""
@@ -73,8 +82,10 @@ class Search:
         """What the stream itself pays beside the others, memory left out."""
         table = self.table
         room = Room(table.memory, np.zeros(table.chain(stream).allowed.shape, dtype=bool))
-        load = load_of(table, self.snapshot, others, dict.fromkeys(others, 0.0))
-        return chain_cost(table, self.snapshot, stream, others=load, weight=1.0, room=room)
+        if stream not in self._groups:
+            self._groups[stream] = Group(table, self.snapshot, [stream], np.arange(len(table.memory))[None])
+        load = self._forecast.load(others, dict.fromkeys(others, 0.0))
+        return cost_of(self._groups[stream], load, 1.0, room)
 
     def _place(self, streams: list[str], rows: dict[str, Row], alone: Mapping[str, float]) -> None:
         if not streams:
@@ -120,7 +131,7 @@ class Search:
             self.least_us, self._best = total, dict(rows)
 
     def _total(self, rows: Rows) -> float:
-        return float(sum(part.total_us for part in predict(self.table, self.snapshot, rows).values()))
+        return self._forecast.total_us(rows, {})
 
 
 def still_to_come(cost: ChainCost) -> tuple[Floats, Floats]:

@@ -5,52 +5,75 @@ if all of these hold:
   gain   (predicted latency now - then) * requests within `horizon_s`  >  cost of moving
          cost = time the weights take over their paths + `disturb_ms` for each stream that moves
   margin the weighted sum of latencies falls by `min_gain` or more
-  calm   the last move is `cooldown_s` ago, unless a stream cannot be served at all now
+  calm   the last move is `cooldown_s` ago, unless a stream cannot be served at all now; and `rest_s` ago, unless a
+         stream is within a fifth of the SLA or over it, measured or predicted
 A stream over the SLA chooses first, and its latency counts `sla_weight` times. A stream whose own share of
-the gain is below `min_gain` stays where it is.
-Options and defaults: horizon_s 30, min_gain 0.1, cooldown_s 5, settle_s 5, disturb_ms 50, sla_weight 4, placement.
+the gain is below `min_gain` stays where it is. A block that privacy no longer lets be where it is goes at once,
+whatever it costs, and so does what is over a limit. Where there are more than `breadth` streams, a look is at those
+that are late or triggered, the others staying; bound and gap are then theirs.
+Options and defaults: horizon_s 30, min_gain 0.1, cooldown_s 5, rest_s 60, settle_s 5, disturb_ms 50, sla_weight 4,
+breadth 12, placement; of the objective (`controller.objective`) utilisation_ms 0, privacy_ms 0, reconfigure_ms 0,
+max_utilisation and max_link_share (no limit).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
-from controller.cost import UNREACHABLE_US, Row, Rows, predict, runs
-from controller.model import Action, Candidate, Decision, Placement, Problem, Snapshot, Trigger
-from controller.moves import move_cost
+from controller.cost import UNREACHABLE_US, Base, Forecast, Row, Rows, Table
+from controller.model import Candidate, Decision, Placement, Problem, Snapshot, Trigger
+from controller.moves import action_of, move_cost
+from controller.objective import Objective
 from controller.planner import Plan, Planner, weights_without
 from controller.policies.start import named, number, pinned_rows, start
 
 ALTERNATIVES = 2  # single-node candidates shown
+NEAR = 0.8  # of the SLA: from there on moves need no rest
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """What one decision looks at."""
+    """What one decision looks at: the streams of `current` at their rows, `looked` those that may move."""
 
     snapshot: Snapshot
+    forecast: Forecast
     current: Rows
     weights: Mapping[str, float]
+    looked: tuple[str, ...]
+    forbidden: frozenset[str]  # streams that may not stay where they are, by privacy or a limit
+    others: Base  # the streams that are not looked at
 
 
 class Joint:
-    """Deterministic; remembers only when it last moved and until when it looks again."""
+    """Deterministic; remembers only when it last moved, until when it looks again and at which streams."""
 
     def __init__(self, problem: Problem, options: Mapping[str, Any]) -> None:
-        self._problem = problem
-        self._planner = Planner(problem)
-        self._table = self._planner.table
+        self._objective = objective_of(options)
+        self._set(problem)
         self._pinned = pinned_rows(self._table, options)
         self._horizon_us = number(options, "horizon_s", 30) * 1e6
         self._min_gain = number(options, "min_gain", 0.1)
         self._cooldown_us = round(number(options, "cooldown_s", 5) * 1e6)
+        self._rest_us = round(number(options, "rest_s", 60) * 1e6)
         self._settle_us = round(number(options, "settle_s", 5) * 1e6)
         self._disturb_us = round(number(options, "disturb_ms", 50) * 1e3)
         self._sla_weight = number(options, "sla_weight", 4)
+        self._breadth = max(1, round(number(options, "breadth", 12)))
         self._moved = Placement(0, {})
         self._asked_epoch = 0  # of the last move decided; never committed when it failed
-        self._quiet_until_us = 0
+        self._quiet_until_us = self._rest_until_us = 0
         self._look_until_us = 0
+        self._touched: frozenset[str] = frozenset()
+
+    def _set(self, problem: Problem) -> None:
+        self._problem = problem
+        self._planner = Planner(problem, self._objective)
+        self._table = self._planner.table
+
+    def rezone(self, problem: Problem) -> None:
+        """Privacy has changed: from now on this is the problem."""
+        self._set(problem)
 
     def start(self, snapshot: Snapshot) -> Decision:
         return start(self._planner, snapshot, self._pinned)
@@ -59,13 +82,17 @@ class Joint:
         now = snapshot.now_us
         if current != self._moved:  # it was committed, or this is the first look
             self._quiet_until_us = now + self._cooldown_us if self._moved.epoch else 0
+            self._rest_until_us = now + self._rest_us if self._moved.epoch else 0
             self._moved = current
         if self._asked_epoch > current.epoch:  # the move was aborted: not the same again at once
             self._quiet_until_us = now + self._cooldown_us
             self._look_until_us = max(self._look_until_us, self._quiet_until_us + self._settle_us)
         self._asked_epoch = 0
+        if now >= self._look_until_us:
+            self._touched = frozenset()
         if triggers:
-            self._look_until_us = max(now, self._quiet_until_us) + self._settle_us
+            self._look_until_us = max(now, self._quiet_until_us, self._rest_until_us) + self._settle_us
+            self._touched |= touched(self._table, current, triggers)
         late = [s for s, us in snapshot.latency_us.items() if us > self._problem.sla.latency_us]
         if not late and now >= self._look_until_us:
             return Decision("KEEP", current, triggers, (), "nothing has changed")
@@ -76,17 +103,38 @@ class Joint:
     ) -> Decision:
         rows = {stream: self._table.row(nodes) for stream, nodes in current.nodes.items()}
         weights = {stream: self._sla_weight if stream in late else 1.0 for stream in rows}
+        forecast = Forecast(self._table, snapshot)
+        forbidden = self._forbidden(forecast, rows)
         order = sorted(rows, key=lambda stream: (-weights[stream], stream))
-        plan = self._planner.plan(snapshot, order, weights, rows)
-        view = View(snapshot, rows, weights_without(weights, plan.stranded))
+        order = self._few(forecast, rows, order, {*late, *forbidden})
+        plan = self._planner.plan(snapshot, order, weights, rows, forecast=forecast)
+        weights = weights_without(weights, plan.stranded)
+        others = forecast.base({s: row for s, row in rows.items() if s not in order}, weights)
+        view = View(snapshot, forecast, rows, weights, tuple(order), forbidden, others)
         keep = self._candidate(view, "keep", rows)
         bound = round(plan.bound_us)
-        if plan.rows is None or len(plan.stranded) == len(rows):
+        if plan.rows is None or len(plan.stranded) == len(order):
             who = ", ".join(plan.unplaced or plan.stranded)
             reason = f"no permitted node with a path and the memory for: {who}"
             return Decision("INFEASIBLE", current, triggers, (keep,), reason, bound)
         best = self._fewer_moves(view, plan.rows)
         return self._weigh(view, plan, best, keep, Decision("KEEP", current, triggers, (), "", bound))
+
+    def _few(self, forecast: Forecast, rows: Rows, order: list[str], first: set[str]) -> list[str]:
+        """All streams if they are few, else those it is about, else those that are slowest."""
+        if len(order) <= self._breadth:
+            return order
+        about = [s for s in order if s in first] + [s for s in order if s in self._touched - first]
+        if not about:
+            latency = forecast.latencies(rows)
+            about = sorted(order, key=lambda s: (-latency[s].total_us, s))
+        return about[: self._breadth]
+
+    def _forbidden(self, forecast: Forecast, rows: Rows) -> frozenset[str]:
+        bad = {s for s, row in rows.items() if not self._table.chain(s).allowed[range(len(row)), row].all()}
+        if self._objective.limited:
+            bad |= self._objective.broken_by(forecast, rows)
+        return frozenset(bad)
 
     def _weigh(self, view: View, plan: Plan, best: Rows, keep: Candidate, draft: Decision) -> Decision:
         """Fills in the draft of the decision: to keep, or to go to `best`."""
@@ -94,7 +142,7 @@ class Joint:
         if best == view.current != plan.rows:
             said = f"no stream gains {100 * self._min_gain:g} % by moving"
         chosen = self._candidate(view, "optimum", best)
-        others = self._alternatives(view, best)
+        others = self._alternatives(view, plan, best)
         if best != view.current:
             why_not, said = self._objection(view, best, chosen)
         if plan.stranded:
@@ -106,7 +154,7 @@ class Joint:
         self._asked_epoch = draft.placement.epoch + 1
         return replace(
             draft,
-            action=_action(view.current, best),
+            action=action_of(view.current, best),
             placement=Placement(self._asked_epoch, named(self._table, best)),
             candidates=(replace(keep, why_not="the gain of moving is worth its cost"), chosen, *others),
             reason=said,
@@ -123,50 +171,64 @@ class Joint:
         was = f"{before / 1e3:.1f} ms" if served else "not served"
         won = f" ({-100 * share:.1f} %), gain {gain / 1e6:.2f} s in {self._horizon_us / 1e6:g} s" if served else ""
         said = f"weighted latency {was} -> {after / 1e3:.1f} ms{won}, cost {cost / 1e6:.2f} s, moves {', '.join(moved)}"
+        if view.forbidden:
+            return "", f"{', '.join(sorted(view.forbidden))} may not stay; {said}"
         if gain <= cost:
             why_not = "the gain is not worth the move"
         elif share < self._min_gain:
             why_not = f"the gain is below {100 * self._min_gain:g} %"
         elif served and view.snapshot.now_us < self._quiet_until_us:
             why_not = f"cool-down until {self._quiet_until_us / 1e6:.1f} s"
+        elif served and view.snapshot.now_us < self._rest_until_us and not self._pressed(view):
+            why_not = f"rest until {self._rest_until_us / 1e6:.1f} s, for no stream is near the SLA"
         else:
             return "", said
         return why_not, f"{why_not}: {said}"
 
+    def _pressed(self, view: View) -> bool:
+        """Whether a stream that is looked at is near the SLA or over it, measured or predicted."""
+        limit, measured = NEAR * self._problem.sla.latency_us, view.snapshot.latency_us
+        latency = view.forecast.latencies(view.current, view.looked)
+        return any(max(measured.get(s, 0), latency[s].total_us) > limit for s in view.looked)
+
     def _gain_us(self, view: View, best: Rows) -> float:
-        """Latency saved within the horizon, over all requests, by weight."""
-        before = predict(self._table, view.snapshot, view.current)
-        after = predict(self._table, view.snapshot, best)
-        return sum(
-            view.weights[stream]
-            * (before[stream].total_us - after[stream].total_us)
-            * (self._horizon_us / self._table.streams[stream].period_us)
-            for stream in best
-        )
+        """What is saved within the horizon: latency of all requests, by weight, and the rest of the objective."""
+        before, after = view.forecast.latencies(view.current), view.forecast.latencies(best)
+        requests = {s: self._horizon_us / stream.period_us for s, stream in self._table.streams.items()}
+        saved = sum(view.weights[s] * (before[s].total_us - after[s].total_us) * requests[s] for s in best)
+        if self._objective.latency_alone:
+            return saved
+        rest = [self._total(view, rows) - view.forecast.total_us(rows, view.weights) for rows in (view.current, best)]
+        return saved + (rest[0] - rest[1]) * max(requests.values())
 
     def _fewer_moves(self, view: View, best: Rows) -> dict[str, Row]:
         """Takes back each stream's move that does not itself bring `min_gain` of the latency it would then have."""
-        rows, before = dict(best), predict(self._table, view.snapshot, view.current)
-        after = predict(self._table, view.snapshot, best)
-        for stream in sorted(best):
+        rows, before = dict(best), view.forecast.latencies(view.current, view.looked)
+        after, total = view.forecast.latencies(best, view.looked), self._total(view, best)
+        for stream in sorted(view.looked):
+            if rows[stream] == view.current[stream] or stream in view.forbidden:
+                continue
+            if before[stream].total_us >= UNREACHABLE_US:
+                continue
             trial = {**rows, stream: view.current[stream]}
             worth = self._min_gain * view.weights[stream] * after[stream].total_us
-            if trial == rows or before[stream].total_us >= UNREACHABLE_US:
-                continue
-            lost = self._total(view, trial) - self._total(view, rows)
-            if lost < worth and self._planner.fits(trial, view.current):
-                rows = trial
+            less = self._total(view, trial)
+            if less - total < worth and self._planner.fits(trial, view.current) and self._kept(view, trial):
+                rows, total = trial, less
         return rows
 
-    def _alternatives(self, view: View, best: Rows) -> tuple[Candidate, ...]:
-        """The best placements of everything on one node, for comparison."""
-        whole = self._planner.together(view.snapshot, sorted(view.current), {}, view.current)
-        others = [rows for rows in whole if rows not in (best, view.current)]
-        shown = sorted(others, key=lambda rows: self._total(view, rows))[:ALTERNATIVES]
-        return tuple(self._alternative(view, rows, self._total(view, best)) for rows in shown)
+    def _kept(self, view: View, rows: Rows) -> bool:
+        return not self._objective.limited or self._objective.kept(view.forecast.load(rows, {}))
 
-    def _alternative(self, view: View, rows: Rows, chosen: float) -> Candidate:
-        total, node = self._total(view, rows), self._problem.hosts[next(iter(rows.values()))[0]].name
+    def _alternatives(self, view: View, plan: Plan, best: Rows) -> tuple[Candidate, ...]:
+        """The best placements of everything on one node, for comparison."""
+        others = [rows for rows in plan.whole if rows not in (best, view.current)]
+        chosen = self._total(view, best)
+        shown = sorted(((self._total(view, rows), n) for n, rows in enumerate(others)))[:ALTERNATIVES]
+        return tuple(self._alternative(view, others[n], total, chosen) for total, n in shown)
+
+    def _alternative(self, view: View, rows: Rows, total: float, chosen: float) -> Candidate:
+        node = self._problem.hosts[rows[view.looked[0]][0]].name
         why_not = "no path"
         if total < UNREACHABLE_US:
             why_not = f"weighted latency {total / 1e3:.1f} ms, the optimum has {chosen / 1e3:.1f} ms"
@@ -174,14 +236,39 @@ class Joint:
 
     def _candidate(self, view: View, name: str, rows: Rows) -> Candidate:
         size, time = move_cost(self._table, view.current, rows, view.snapshot)
-        return Candidate(name, named(self._table, rows), predict(self._table, view.snapshot, rows), size, time)
+        predicted = view.forecast.latencies(rows, sorted(view.looked))
+        return Candidate(name, named(self._table, rows), predicted, size, time)
 
     def _total(self, view: View, rows: Rows) -> float:
-        return self._planner.total_us(view.snapshot, rows, view.weights)
+        """The objective: of the streams looked at, and what they make the others wait."""
+        if self._objective.latency_alone:
+            looked = {s: rows[s] for s in view.looked}
+            return view.forecast.total_us(looked, view.weights, view.others) - view.others.total_us
+        return self._objective.total_us(self._table, view.forecast, rows, view.weights, view.current)
 
 
-def _action(old: Rows, new: Rows) -> Action:
-    def cuts(rows: Rows) -> dict[str, list[int]]:
-        return {stream: [last for _, last, _ in runs(row)] for stream, row in rows.items()}
+def objective_of(options: Mapping[str, Any]) -> Objective:
+    def at_most(name: str) -> float:
+        return number(options, name, 1.0) if name in options else float("inf")
 
-    return "REMAP" if cuts(old) == cuts(new) else "RESPLIT"
+    return Objective(
+        utilisation_us=number(options, "utilisation_ms", 0) * 1e3,
+        privacy_us=number(options, "privacy_ms", 0) * 1e3,
+        reconfigure_us=number(options, "reconfigure_ms", 0) * 1e3,
+        max_utilisation=at_most("max_utilisation"),
+        max_link_share=at_most("max_link_share"),
+    )
+
+
+def touched(table: Table, current: Placement, triggers: tuple[Trigger, ...]) -> frozenset[str]:
+    """The streams that a trigger names, or that use the node or path that it names."""
+    about = frozenset(part for trigger in triggers for part in (trigger.subject, *trigger.subject.split("->")))
+    paths = {trigger.subject for trigger in triggers if "->" in trigger.subject}
+    nodes = about - {end for path in paths for end in path.split("->")}
+    found = set[str]()
+    for stream, row in current.nodes.items():
+        stops = (table.streams[stream].source, *row, table.streams[stream].source)
+        ways = {f"{a}->{b}" for a, b in pairwise(stops) if a != b}
+        if stream in nodes or nodes & {*row} or ways & paths:
+            found.add(stream)
+    return frozenset(found)

@@ -108,6 +108,6 @@ def _with(snapshot: Snapshot, values: Floats) -> Snapshot:
     return replace(
         snapshot,
         nodes=nodes,
-        rate_bps=np.where(snapshot.rate_bps > 0, rates, snapshot.rate_bps),
-        delay_us=np.where(snapshot.delay_us >= 0, delays, snapshot.delay_us),
+        rate_bps=np.where(np.asarray(snapshot.rate_bps) > 0, rates, snapshot.rate_bps),
+        delay_us=np.where(np.asarray(snapshot.delay_us) >= 0, delays, snapshot.delay_us),
     )

@@ -1,4 +1,7 @@
-"""What a policy is: two pure functions of what is known. Policies are found by entry point `testbed.policies`."""
+"""What a policy is: two pure functions of what is known. Policies are found by entry point `testbed.policies`.
+
+One that wants to know when privacy changes during a run has `rezone(problem)` too: from then on that is the problem.
+"""
 
 from collections.abc import Mapping
 from typing import Any, Protocol

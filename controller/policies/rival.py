@@ -13,11 +13,12 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
-from controller.chain import ChainCost, Overfull, Room, alone, chain_cost, overfull_in, room_beside
+from controller.chain import ChainCost, Overfull, Room, chain_cost, overfull_in, room_beside
 from controller.cost import UNREACHABLE_US, Row, Rows, Table, load_of, predict, runs, tabulate
-from controller.model import Action, Candidate, Decision, Placement, Problem, Snapshot, Trigger
-from controller.moves import move_cost
+from controller.model import Candidate, Decision, Placement, Problem, Snapshot, Trigger
+from controller.moves import action_of, move_cost
 from controller.policies.start import BadOption, named, number, pinned_rows
+from controller.turns import alone
 from controller.validity import objection
 
 Redo = Literal["never", "triggered", "always"]
@@ -66,6 +67,11 @@ class Rival:
         self._redo = choice(options, "redo", get_args(Redo), self.redo)
         self._cooldown_us = round(number(options, "cooldown_s", 5) * 1e6)
         self._due, self._epoch, self._quiet_until_us = False, 0, 0
+
+    def rezone(self, problem: Problem) -> None:
+        """Privacy has changed: from now on this is the problem."""
+        self._table = tabulate(problem)
+        self._due = True
 
     def row(self, scene: Scene) -> Row | None:
         """Where the blocks of one stream go; None: nowhere."""
@@ -116,7 +122,9 @@ class Rival:
         if rows == old:
             self._due = bool(stayed)
             return Decision("KEEP", current, triggers, (keep,), f"{said}: the same as now", bound)
-        return self._go(snapshot, current, Decision(_action(old, rows), current, triggers, (keep,), said, bound), rows)
+        return self._go(
+            snapshot, current, Decision(action_of(old, rows), current, triggers, (keep,), said, bound), rows
+        )
 
     def _rest(self, now_us: int, current: Placement, triggers: tuple[Trigger, ...]) -> str:
         """Why the rule is not applied now; empty when it is."""
@@ -148,8 +156,8 @@ class Rival:
 
     def _bound(self, snapshot: Snapshot) -> int:
         """No placement of all streams has a lower sum of latencies."""
-        found = [alone(self._table, snapshot, stream) for stream in self._table.streams]
-        return round(sum(best.cost_us for best in found if best is not None))
+        scene = alone(self._table, snapshot, sorted(self._table.streams))
+        return round(sum(found.least_us for found in scene.values() if found.least_us < float("inf")))
 
 
 def choice(options: Mapping[str, Any], name: str, words: tuple[str, ...], default: str) -> str:
@@ -164,10 +172,3 @@ def _lost(keep: Candidate, chosen: Candidate) -> str:
     if before >= UNREACHABLE_US:
         return "not served as it is"
     return f"the rule says otherwise: {before / 1e3:.1f} ms now, {after / 1e3:.1f} ms by the rule"
-
-
-def _action(old: Rows, new: Rows) -> Action:
-    def cuts(rows: Rows) -> dict[str, list[int]]:
-        return {stream: [last for _, last, _ in runs(row)] for stream, row in rows.items()}
-
-    return "REMAP" if cuts(old) == cuts(new) else "RESPLIT"

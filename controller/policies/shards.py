@@ -22,11 +22,11 @@ class Shards:
 
 def shards_of(scene: Scene) -> Shards:
     table, snapshot = scene.table, scene.snapshot
-    chain, speed, rate = table.chain(scene.stream), speed_now(table, snapshot), snapshot.rate_bps
+    chain, speed, rate = table.chain(scene.stream), speed_now(table, snapshot), np.asarray(snapshot.rate_bps)
     may = chain.allowed & (speed > 0)
     compute = np.where(may, np.diff(chain.work)[:, None] / np.where(speed > 0, speed, 1.0), np.inf)
     wire = chain.data[:, None, None] * 8e6 / np.where(rate > 0, rate, 1)
-    hop = np.where(rate > 0, wire + snapshot.delay_us + table.problem.hop_overhead_us, np.inf)
+    hop = np.where(rate > 0, wire + np.asarray(snapshot.delay_us) + table.problem.hop_overhead_us, np.inf)
     hop[:, np.arange(len(speed)), np.arange(len(speed))] = 0.0
     memory = chain.weight[:, None] * ~scene.room.held + chain.working[:, None]  # a layer's own, so never too little
     return Shards(compute, hop, memory, scene.room.free, scene.source)

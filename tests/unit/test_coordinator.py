@@ -43,6 +43,7 @@ class World:
         self.crash_at = self.in_flight_until = 0
         self.refuse, self.release_fails = False, False
         self.load_ppm, self.down = 0, set()
+        self.zones = None
 
     def now_us(self):
         return self.now
@@ -57,7 +58,7 @@ class World:
             for host in PROBLEM.hosts
         )
         delay = np.array([[0, 2000, 4000], [2000, 0, 2000], [4000, 2000, 0]])
-        return Snapshot(now_us, nodes, delay, np.full((3, 3), 10**9), {"s": 100_000, "t": 100_000})
+        return Snapshot(now_us, nodes, delay, np.full((3, 3), 10**9), {"s": 100_000, "t": 100_000}, self.zones)
 
     def command(self):
         self.commands += 1
@@ -272,3 +273,42 @@ def test_progress_is_text(world, tmp_path):
     assert len(seen) == 3
     assert seen[-1]["placement"] == "s: edge[0-3]; t: edge[0-3]"
     assert seen[-1]["decision"].startswith("RESPLIT: start")
+
+
+TIGHT = {"raw": frozenset({"home"}), "feature": frozenset({"home"})}
+PHONE = Slice("ue", "m", 0, 4)
+
+
+def test_stricter_privacy_moves_the_blocks_at_once(world, tmp_path):
+    loop = coordinator(world, tmp_path)
+    loop.begin(0)
+    loop.run(10 * SECOND)
+    world.zones = TIGHT
+    loop.run(11 * SECOND + 1)
+    assert loop.current.nodes == {"s": ("ue",) * 4, "t": ("ue",) * 4} and world.loaded == {PHONE}
+    moved = world.of("decision")[-1]
+    assert {t["kind"] for t in moved["triggers"]} == {"privacy"} and "s, t may not stay" in moved["reason"]
+
+
+def test_what_cannot_be_moved_is_no_longer_served_until_it_may_be(world, tmp_path):
+    loop = coordinator(world, tmp_path, Static)
+    loop.begin(0)
+    world.zones = TIGHT
+    loop.run(3 * SECOND)
+    assert loop.current.nodes == ON_EDGE and world.routes == {"s": (), "t": ()}
+    told = world.of("decision")[1:]
+    assert len(told) == 1 and told[0]["action"] == "KEEP"
+    assert told[0]["reason"].endswith("not served, privacy forbids where it is: s, t")
+    world.zones = {}
+    loop.run(5 * SECOND)
+    assert world.routes == {"s": (WHOLE_EDGE,), "t": (WHOLE_EDGE,)} and world.epoch == 1
+
+
+def test_privacy_that_nothing_can_keep_stops_the_service_by_name(world, tmp_path):
+    loop = coordinator(world, tmp_path)
+    loop.begin(0)
+    world.zones = {"feature": frozenset()}
+    loop.run(4 * SECOND)
+    assert world.routes == {"s": (), "t": ()}
+    last = world.of("decision")[-1]
+    assert last["action"] == "INFEASIBLE" and "not served, privacy forbids where it is: s, t" in last["reason"]

@@ -7,13 +7,15 @@ import random
 import numpy as np
 import pytest
 
-from controller.chain import Room, chain_cost, solve
-from controller.cost import UNREACHABLE_US, load_of, predict, runs, tabulate
+from controller.chain import Group, solve
+from controller.cost import UNREACHABLE_US, Load, predict, runs, tabulate
 from controller.model import Block, Host, Model, NodeState, Placement, Problem, Sla, Snapshot, Stream, Trigger
 from controller.planner import Planner
 from controller.policies.joint import Joint
 from controller.policies.start import BadOption
 from controller.policies.static import Static
+from controller.tiers import WIDTH
+from controller.turns import Scene
 
 RARE = 10**15  # microseconds between requests: nobody ever waits
 TRIGGER = (Trigger("end_to_end", "s0", 2.0, 1.0),)
@@ -123,10 +125,11 @@ def test_work_at_200_nodes_is_bounded_by_count():
     blocks, hosts = 26, 200
     problem, scene = instance(1, hosts, blocks)
     table = tabulate(problem)
-    room = Room(table.memory, np.zeros((blocks, hosts), dtype=bool))
-    others = load_of(table, scene, {}, {})
-    best = solve(chain_cost(table, scene, "s0", others=others, weight=1.0, room=room))
-    assert best.relaxed <= blocks * blocks * hosts + blocks * hosts * hosts
+    whole = Group(table, scene, ["s0"], np.arange(hosts)[None]).costs([0], [Load()], [1.0])
+    assert whole.relaxed <= blocks * blocks * hosts + blocks * hosts * hosts
+    (group,) = Scene(table, scene, ["s0"], {}).groups
+    assert group.nodes.shape[1] <= WIDTH
+    assert solve(group.costs([0], [Load()], [1.0]))[0] == solve(whole)[0]
 
 
 FAST, SLOW = 100 * 10**9, 50 * 10**9

@@ -39,27 +39,6 @@ def test_every_rival_is_installed():
     assert rivals | {"exact", "random", "joint"} <= set(installed())
 
 
-CHEAP = ("greedy", "round_robin", "edgeshard", "neurosurgeon", "device_only", "server_only", "random")
-
-
-def test_no_policy_ever_breaks_a_zone():
-    """10,000 streams of random problems, the cheap policies in turn; zones checked by name, not by shared arrays."""
-    policies, placed, streams, seed = [find(name) for name in CHEAP], 0, 0, 0
-    while streams < 10_000:
-        seed += 1
-        problem = instances.problem(seed)
-        problem = dataclasses.replace(problem, zones=problem.zones or {"raw": frozenset({"home", "site"})})
-        zone = [host.zone for host in problem.hosts]
-        kinds = [problem.models["m"].input_class, *(block.output_class for block in problem.models["m"].blocks)]
-        policy, streams = policies[seed % len(policies)](problem, {}), streams + len(problem.streams)
-        for row in policy.rows(instances.scene(problem, seed), {}, 0).values():
-            placed += len(row)
-            for block, n in enumerate(row):
-                for kind in kinds[block : block + 2]:
-                    assert zone[n] in problem.zones.get(kind, (zone[n],)), (seed, type(policy).__name__, block, n)
-    assert placed > 30_000
-
-
 class Bad:
     """Static but for what `how` does to its answers."""
 
@@ -125,7 +104,7 @@ def test_a_policy_in_a_file(tmp_path):
     (tmp_path / "bad.py").write_text("def Half(problem, options): pass\nclass Cut:\n    start = 1\n")
     (tmp_path / "torn.py").write_text("class\n")
     for name, said in (
-        ("nobody", "there are device_only"),
+        ("nobody", "there are .*device_only"),
         (f"{tmp_path}/none.py:Mine", "no such file"),
         (f"{tmp_path}/bad.py:Mine", "there are Half, Cut"),
         (f"{tmp_path}/bad.py:Half", "start and decide"),

@@ -1,0 +1,92 @@
+"""Layers whose heads are placed one by one: from the node of each block to the way that a request takes. Pure.
+
+A model's blocks may be finer than its units: a layer then is its heads (of Llama its K/V groups), its projection and
+its feed-forward part, each a block. A layer whose blocks are all on one node is whole there, and whole units in a row
+make up one slice. Any other layer is one stop with parts: its input is at the *home*, which does the norm and sends to
+the heads; they send to the node of the projection, and that to the node of the feed-forward part, where it ends.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from controller.model import Block, Model, Slice
+
+NORM, HEADS, PROJ, MLP = "norm", "heads:", "proj", "mlp"
+
+
+def in_parts(model: Model) -> bool:
+    return any(block.part for block in model.blocks)
+
+
+def way(model: Model, nodes: Sequence[str]) -> tuple[Slice, ...]:
+    """The stops of a request, in order, from the node of each block."""
+    stops: list[Slice] = []
+    for unit, held in _units(model, nodes):
+        before = _end(stops[-1]) if stops else ""
+        stop = _stop(model.name, unit, held, before)
+        last = stops[-1] if stops else None
+        if last and not last.parts and not stop.parts and last.node == stop.node:
+            stops[-1] = Slice(last.node, last.model, last.first, stop.last)
+        else:
+            stops.append(stop)
+    return tuple(stops)
+
+
+def pieces(stop: Slice) -> Iterator[Slice]:
+    """What must be loaded for a stop: the slice itself, or each part on its node, and the norm at the home."""
+    if not stop.parts:
+        yield stop
+        return
+    for node, part in (*stop.parts, (stop.node, NORM)):
+        yield Slice(node, stop.model, stop.first, stop.last, part)
+
+
+def blocks_of(model: Model, piece: Slice) -> list[int]:
+    """The blocks that a slice, or a part of a layer, is made of."""
+    if not in_parts(model):
+        return list(range(piece.first, piece.last))
+    numbers = set(_heads(piece.part))
+    return [
+        i
+        for i, block in enumerate(model.blocks)
+        if piece.first <= block.unit < piece.last
+        and (not piece.part or block.part == piece.part or bool(numbers & set(_heads(block.part))))
+    ]
+
+
+def text(stop: Slice) -> str:
+    """For people: "mec[4-13]", blocks inclusive; of a layer by parts "[5: edge1 heads:0,1 proj, mec heads:2 mlp]"."""
+    if not stop.parts:
+        return f"{stop.node}[{stop.first}-{stop.last - 1}]"
+    nodes = dict.fromkeys(node for node, _ in stop.parts)
+    held = (" ".join([node, *(part for at, part in stop.parts if at == node)]) for node in nodes)
+    return f"[{stop.first}: {', '.join(held)}]"
+
+
+def _units(model: Model, nodes: Sequence[str]) -> Iterator[tuple[int, list[tuple[Block, str]]]]:
+    for unit, held in groupby(zip(model.blocks, nodes, strict=True), key=lambda pair: pair[0].unit):
+        yield unit, list(held)
+
+
+def _stop(model: str, unit: int, held: Sequence[tuple[Block, str]], before: str) -> Slice:
+    on = {node for _, node in held}
+    if len(on) == 1:
+        return Slice(held[0][1], model, unit, unit + 1)
+    at = {block.part: node for block, node in held}
+    heads: dict[str, list[int]] = {}
+    for block, node in held:
+        for number in _heads(block.part):
+            heads.setdefault(node, []).append(number)
+    parts = [(node, HEADS + ",".join(map(str, sorted(numbers)))) for node, numbers in heads.items()]
+    parts += [(at[PROJ], PROJ), (at[MLP], MLP)]
+    home = before if before in on else at[PROJ]  # where it is already, if there is anything to do
+    return Slice(home, model, unit, unit + 1, parts=tuple(parts))
+
+
+def _end(stop: Slice) -> str:
+    """Where the output of a stop is."""
+    return next((node for node, part in stop.parts if part == MLP), stop.node)
+
+
+def _heads(part: str) -> list[int]:
+    return [int(number) for number in part.removeprefix(HEADS).split(",")] if part.startswith(HEADS) else []

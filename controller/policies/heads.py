@@ -1,0 +1,55 @@
+"""Algorithm 1 of arXiv 2505.02533 with layers for blocks: score, overload resolver, backtracking and bounds.
+
+At head level it is `controller.heads.blocks.heads`; as long as what runs is cut between layers only, this policy
+runs the same algorithm on the layers. Options: score max|weighted (the paper's text, or its authors' experiments),
+moves 1000 (the bound U on moves and on backtracks; Tmax is the run's `time_limit_s`). What it says is infeasible
+may be not: it is a heuristic.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from controller.cost import Row, speed_now
+from controller.heads.algorithm1 import Algorithm1, Blocks, Bounds, Devices
+from controller.heads.model import UNREACHABLE_S, Infeasible
+from controller.model import Problem
+from controller.policies.rival import Rival, Scene, choice
+from controller.policies.shards import shards_of
+from controller.policies.start import number
+
+
+class Heads(Rival):
+    rule = "Algorithm 1 by layer"
+
+    def __init__(self, problem: Problem, options: Mapping[str, Any]) -> None:
+        super().__init__(problem, options)
+        score: Literal["max", "weighted"] = "max"
+        if choice(options, "score", ("max", "weighted"), "max") == "weighted":
+            score = "weighted"
+        self._bounds = Bounds(score=score, moves=round(number(options, "moves", 1000)))
+
+    def row(self, scene: Scene) -> Row | None:
+        found = Algorithm1(blocks_of(scene), devices_of(scene), self._bounds).assign()
+        if isinstance(found, Infeasible):
+            return None
+        row = tuple(found.tolist())
+        return row if np.isfinite(scene.worth_us(row)) else None
+
+
+def blocks_of(scene: Scene) -> Blocks:
+    shards, chain = shards_of(scene), scene.table.chain(scene.stream)
+    before = None if scene.current is None else np.array(scene.current, dtype=np.intp)
+    may = np.isfinite(shards.compute)
+    sends = np.diag(chain.data[1:-1], k=1) if scene.blocks > 1 else np.zeros((1, 1))
+    return Blocks(shards.memory.max(axis=1), np.diff(chain.work), sends, may, before)
+
+
+def devices_of(scene: Scene) -> Devices:
+    shards, speed = shards_of(scene), speed_now(scene.table, scene.snapshot) * 1e6
+    size = np.arange(len(speed))
+    rate = np.asarray(scene.snapshot.rate_bps[size[:, None], size])
+    slow = np.where(rate > 0, 8.0 / np.where(rate > 0, rate, 1), UNREACHABLE_S)
+    np.fill_diagonal(slow, 0.0)
+    return Devices(shards.free, np.full(len(speed), np.inf), speed, slow)
