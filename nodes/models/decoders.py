@@ -1,7 +1,8 @@
 """The sizes of the families that generate, one token after another: GPT-2, Llama, Whisper. No torch.
 
 What a layer keeps of a generation are keys and values, (1, heads, tokens, d) each. A head (GPT-2) or a group of query
-heads with its one K/V head (Llama) is the smallest thing that can be placed: `head` names its rows and columns.
+heads with its one K/V head (Llama) is the smallest thing that can be placed: `head` names its rows and columns,
+`columns` those of the feed-forward part, `whole` what the other parts of a layer hold (nodes.models.shares).
 The first and the last unit both hold the table of words, which the model uses twice.
 """
 
@@ -29,6 +30,15 @@ class GptConfig:
     @property
     def hidden(self) -> int:
         return 4 * self.width
+
+    @property
+    def movable(self) -> int:
+        """How many heads of a layer can be placed one by one."""
+        return self.heads
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads
 
     @property
     def input_shape(self) -> Shape:
@@ -60,6 +70,25 @@ class GptConfig:
             cuts[role] = Cut(at + "c_attn.weight", 1, begin, begin + d)
             cuts[role + "_bias"] = Cut(at + "c_attn.bias", 0, begin, begin + d)
         return cuts
+
+    def columns(self, layer: int, begin: int, end: int) -> dict[str, Cut]:
+        """Where columns begin..end-1 of the hidden width lie; the bias behind `down` is added once behind the sum."""
+        at = f"transformer.h.{layer}.mlp."
+        return {
+            "up": Cut(at + "c_fc.weight", 1, begin, end),
+            "up_bias": Cut(at + "c_fc.bias", 0, begin, end),
+            "down": Cut(at + "c_proj.weight", 0, begin, end),
+        }
+
+    def whole(self, layer: int) -> dict[str, tuple[str, ...]]:
+        """The weights that are not cut, by the part of the layer that holds them."""
+        at = f"transformer.h.{layer}."
+        first, second, proj, up, down = (
+            (f"{at}{name}.weight", f"{at}{name}.bias")
+            for name in ("ln_1", "ln_2", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+        )
+        biases = {"sum": proj[1:], "mlp:sum": down[1:]}
+        return {"norm": first, "proj": proj, "mlp": second + up + down, "mlp:norm": second} | biases
 
     def _layer(self, at: str) -> dict[str, Shape]:
         width, hidden = self.width, self.hidden
@@ -95,6 +124,11 @@ class LlamaConfig:
     answer_class: OutputClass = "feature"
 
     @property
+    def movable(self) -> int:
+        """How many groups of a layer can be placed one by one."""
+        return self.groups
+
+    @property
     def head_width(self) -> int:
         return self.width // self.heads
 
@@ -126,6 +160,23 @@ class LlamaConfig:
             "v": Cut(at + "v_proj.weight", 0, i * d, (i + 1) * d),
             "o": Cut(at + "o_proj.weight", 1, i * queries, (i + 1) * queries),
         }
+
+    def columns(self, layer: int, begin: int, end: int) -> dict[str, Cut]:
+        """Where columns begin..end-1 of the hidden width lie."""
+        at = f"model.layers.{layer}.mlp."
+        return {
+            "gate": Cut(at + "gate_proj.weight", 0, begin, end),
+            "up": Cut(at + "up_proj.weight", 0, begin, end),
+            "down": Cut(at + "down_proj.weight", 1, begin, end),
+        }
+
+    def whole(self, layer: int) -> dict[str, tuple[str, ...]]:
+        """The weights that are not cut, by the part of the layer that holds them; there are no biases to add."""
+        at = f"model.layers.{layer}."
+        first, second = (at + "input_layernorm.weight",), (at + "post_attention_layernorm.weight",)
+        matrices = tuple(f"{at}mlp.{name}_proj.weight" for name in ("gate", "up", "down"))
+        proj = (at + "self_attn.o_proj.weight",)
+        return {"norm": first, "proj": proj, "sum": (), "mlp": second + matrices, "mlp:norm": second, "mlp:sum": ()}
 
     def _layer(self, at: str) -> dict[str, Shape]:
         width, kv = self.width, self.groups * self.head_width

@@ -14,12 +14,24 @@ import torch.nn.functional as F
 from nodes.models.cache import Cache
 from nodes.models.chain import Chain, Weights, assemble
 from nodes.models.decoders import GptConfig
-from nodes.models.layers import attend, heads, joined, norm, words
+from nodes.models.layers import Steps, attend, heads, joined, norm, words
 
 
 def chain(config: GptConfig) -> Chain:
     layers = [partial(layer, config, f"transformer.h.{i}.") for i in range(config.layers)]
     return assemble(config, [partial(embed, config), *layers, partial(head, config)])
+
+
+def steps(c: GptConfig, i: int) -> Steps:
+    """Of layer `i`, for those who hold parts of it."""
+    at = f"transformer.h.{i}."
+    return Steps(
+        norm=partial(norm, at + "ln_1", eps=c.norm_eps),
+        mix=partial(mix, c, at + "attn."),
+        project=partial(product, at + "attn.c_proj"),
+        mlp_norm=partial(norm, at + "ln_2", eps=c.norm_eps),
+        mlp=partial(mlp, at + "mlp."),
+    )
 
 
 def embed(c: GptConfig, w: Weights, ids: torch.Tensor, cache: Cache | None) -> torch.Tensor:
@@ -38,10 +50,16 @@ def layer(c: GptConfig, at: str, w: Weights, x: torch.Tensor, cache: Cache | Non
 
 
 def attention(c: GptConfig, at: str, w: Weights, x: torch.Tensor, cache: Cache | None) -> torch.Tensor:
-    q, k, v = (heads(y, c.heads) for y in product(at + "c_attn", w, x).chunk(3, dim=2))  # (B, h, T, d)
+    return product(at + "c_proj", w, mix(c, at, w, x, cache))
+
+
+def mix(c: GptConfig, at: str, w: Weights, x: torch.Tensor, cache: Cache | None) -> torch.Tensor:
+    """What all heads, or those whose columns `w` has, took from the tokens so far: (B, T, h d)."""
+    count = w[at + "c_attn.bias"].shape[0] // (3 * c.head_width)
+    q, k, v = (heads(y, count) for y in product(at + "c_attn", w, x).chunk(3, dim=2))  # (B, h, T, d)
     if cache:
         k, v = cache.append(k, v)  # (B, h, n, d)
-    return product(at + "c_proj", w, joined(attend(q, k, v)))
+    return joined(attend(q, k, v))
 
 
 def mlp(at: str, w: Weights, x: torch.Tensor) -> torch.Tensor:
@@ -54,5 +72,6 @@ def head(c: GptConfig, w: Weights, x: torch.Tensor) -> torch.Tensor:
 
 
 def product(name: str, w: Weights, x: torch.Tensor) -> torch.Tensor:
-    """(B, T, inputs) -> (B, T, outputs)."""
-    return torch.addmm(w[name + ".bias"], x[0], w[name + ".weight"])[None]
+    """(B, T, inputs) -> (B, T, outputs); without a bias among the weights, what a share adds to a sum."""
+    bias, matrix = w.get(name + ".bias"), w[name + ".weight"]
+    return (x[0] @ matrix if bias is None else torch.addmm(bias, x[0], matrix))[None]

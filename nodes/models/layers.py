@@ -1,9 +1,25 @@
 """What several families are built from: matrix products, norms, and attention that looks back."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 
-from nodes.models.chain import Weights
+from nodes.models.chain import Step, Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What a layer of a decoder does one after the other: functions of weights, under their whole names, and a tensor.
+
+    Given a part of the rows or columns, `mix`, `project` and `mlp` give that part of the result or of the sum.
+    """
+
+    norm: Step  # (1, T, D) -> (1, T, D)
+    mix: Step  # of one head or group, with its cache or None: (1, T, D) -> (1, T, its width)
+    project: Step  # (1, T, widths of the heads) -> (1, T, D)
+    mlp_norm: Step  # (1, T, D) -> (1, T, D)
+    mlp: Step  # (1, T, D) -> (1, T, D)
 
 
 def linear(name: str, w: Weights, x: torch.Tensor) -> torch.Tensor:

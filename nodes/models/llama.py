@@ -15,12 +15,24 @@ import torch.nn.functional as F
 from nodes.models.cache import Cache
 from nodes.models.chain import Chain, Weights, assemble
 from nodes.models.decoders import LlamaConfig
-from nodes.models.layers import attend, heads, joined, linear, words
+from nodes.models.layers import Steps, attend, heads, joined, linear, words
 
 
 def chain(config: LlamaConfig) -> Chain:
     layers = [partial(layer, config, f"model.layers.{i}.") for i in range(config.layers)]
     return assemble(config, [partial(embed, config), *layers, partial(head, config)])
+
+
+def steps(c: LlamaConfig, i: int) -> Steps:
+    """Of layer `i`, for those who hold parts of it."""
+    at = f"model.layers.{i}."
+    return Steps(
+        norm=partial(norm, c, at + "input_layernorm"),
+        mix=partial(mix, c, at + "self_attn."),
+        project=partial(linear, at + "self_attn.o_proj"),
+        mlp_norm=partial(norm, c, at + "post_attention_layernorm"),
+        mlp=partial(mlp, at + "mlp."),
+    )
 
 
 def embed(c: LlamaConfig, w: Weights, ids: torch.Tensor, cache: Cache | None) -> torch.Tensor:
@@ -38,13 +50,19 @@ def layer(c: LlamaConfig, at: str, w: Weights, x: torch.Tensor, cache: Cache | N
 
 
 def attention(c: LlamaConfig, at: str, w: Weights, x: torch.Tensor, cache: Cache | None) -> torch.Tensor:
+    return linear(at + "o_proj", w, mix(c, at, w, x, cache))
+
+
+def mix(c: LlamaConfig, at: str, w: Weights, x: torch.Tensor, cache: Cache | None) -> torch.Tensor:
+    """What the query heads of all groups, or of those whose rows `w` has, took from the tokens so far: (B, T, h d)."""
+    groups = w[at + "k_proj.weight"].shape[0] // c.head_width
     turn = rotation(c, cache.length if cache else 0, x.shape[1])
-    q = rotated(heads(linear(at + "q_proj", w, x), c.heads), turn)  # (B, h, T, d)
-    k = rotated(heads(linear(at + "k_proj", w, x), c.groups), turn)  # (B, g, T, d)
-    v = heads(linear(at + "v_proj", w, x), c.groups)
+    q = rotated(heads(linear(at + "q_proj", w, x), groups * c.heads // c.groups), turn)  # (B, h, T, d)
+    k = rotated(heads(linear(at + "k_proj", w, x), groups), turn)  # (B, g, T, d)
+    v = heads(linear(at + "v_proj", w, x), groups)
     if cache:
         k, v = cache.append(k, v)  # (B, g, n, d)
-    return linear(at + "o_proj", w, joined(attend(q, k, v)))
+    return joined(attend(q, k, v))
 
 
 def mlp(at: str, w: Weights, x: torch.Tensor) -> torch.Tensor:
