@@ -6,6 +6,7 @@ One model is in memory at a time; BERT-large is 1.3 GB. Weights that no package 
 import gc
 import itertools
 from collections.abc import Iterator
+from random import Random
 
 import pytest
 import torch
@@ -18,10 +19,11 @@ from nodes.models.generate import generate
 from nodes.pretrained import smollm_file
 from nodes.slicing import cut, one_thread
 from tests.unit.oracles import answer_of, continuation_of, lively, model_of, relative_error, transformers
+from tests.unit.test_slicing import at_odd_address
 
 FULL = sorted(family for family in CONFIGS if not family.endswith("_tiny"))
 TOKENS = {"gpt2": 24, "smollm2": 24, "whisper_base": 16}
-Model = tuple[str, dict[str, torch.Tensor]]
+Model = tuple[str, dict[str, torch.Tensor], torch.Tensor, torch.Tensor]  # family, weights, input, answer
 
 
 @pytest.fixture(scope="module", params=FULL)
@@ -31,10 +33,13 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     if getattr(config_of(family), "pretrained", False):
         folder = tmp_path_factory.mktemp("weights")
         path = weights.ensure(family, 0, folder)
-        yield family, weights.load(path, family)
-        path.unlink()
+        held = weights.load(path, family)
+        path.unlink()  # what is mapped stays
     else:
-        yield family, lively(family)
+        held = lively(family)
+    x = torch.from_numpy(inputs.make(family, 0, 0))
+    yield family, held, x, cut(family, held)(x)
+    del held
     gc.collect()
 
 
@@ -44,24 +49,47 @@ def test_every_family_is_here() -> None:
 
 
 def test_answers_are_those_of_transformers(model: Model) -> None:
-    family, held = model
-    x = torch.from_numpy(inputs.make(family, 0, 0))
-    assert relative_error(cut(family, held)(x), answer_of(family, held)(x)) < 1e-5
+    family, held, x, whole = model
+    assert relative_error(whole, answer_of(family, held)(x)) < 1e-5
 
 
 def test_every_cut_gives_the_same_bits(model: Model) -> None:
-    family, held = model
-    x = torch.from_numpy(inputs.make(family, 0, 0))
-    whole, count = cut(family, held)(x), len(chain_of(family).units)
-    for at in range(1, count):
-        x = cut(family, held, at - 1, at)(x)  # so that what comes in has been cut everywhere before, too
-        assert torch.equal(cut(family, held, at)(x), whole), at
+    """Unit by unit: one that is given what crosses before it gives the bits of the unsplit run, lying as they do there.
+
+    What follows a cut then cannot tell it from no cut, so this is every placement; no prefix is computed twice.
+    """
+    family, held, x, whole = model
+    crossing = x
+    with torch.inference_mode():
+        for unit in chain_of(family).units:
+            x = unit(held, x)
+            own = {name: held[name] for name in unit.weights}  # no others
+            crossing = unit(own, at_odd_address(crossing).clone())
+            assert torch.equal(crossing, x), unit.name
+            assert crossing.stride() == x.stride(), unit.name
+            crossing = crossing.contiguous()
+    assert torch.equal(crossing, whole)
+
+
+def test_random_placements_give_the_same_bits(model: Model) -> None:
+    """Over two to five nodes, which come back to what they left; neighbours on one node are one slice."""
+    family, held, x, whole = model
+    count, chance = len(chain_of(family).units), Random(1)
+    for nodes in (2, 3, 4, 5, 5):
+        row = chance.sample(range(nodes), nodes) + chance.choices(range(nodes), k=count - nodes)
+        chance.shuffle(row)
+        y, begin = x, 0
+        for _, units in itertools.groupby(row):
+            end = begin + len(list(units))
+            y = cut(family, held, begin, end)(at_odd_address(y))
+            begin = end
+        assert torch.equal(y, whole), row
 
 
 @pytest.mark.parametrize("model", sorted(TOKENS), indirect=True)
 def test_greedy_tokens_are_those_of_transformers_cut_or_not(model: Model) -> None:
-    family, held = model
-    x, count = torch.from_numpy(inputs.make(family, 0, 0)), TOKENS[family]
+    family, held, x, _ = model
+    count = TOKENS[family]
     tokens = generate([cut(family, held)], x, count)
     assert tokens == continuation_of(family, held, x, count)
     units = len(chain_of(family).units)
@@ -71,14 +99,14 @@ def test_greedy_tokens_are_those_of_transformers_cut_or_not(model: Model) -> Non
 
 @pytest.mark.parametrize("model", ["smollm2"], indirect=True)
 def test_smollm2_knows_the_capital_of_france(model: Model) -> None:
-    family, held = model
+    family, held, *_ = model
     ids = torch.tensor([smollm.tokenise("The capital of France is")])
     assert smollm.text(generate([cut(family, held)], ids, 2)) == " Paris."
 
 
 @pytest.mark.parametrize("model", ["smollm2"], indirect=True)
 def test_smollm2_is_read_as_transformers_reads_it(model: Model) -> None:
-    family, held = model
+    family, held, *_ = model
     file = smollm_file()
     read = load_gguf_checkpoint(str(file), return_tensors=True, model_to_load=model_of(family, held))["tensors"]
     assert read.keys() == held.keys()
