@@ -1,8 +1,11 @@
-"""FLOPs and working bytes of each unit of a family. Pure, no torch.
+"""FLOPs and working bytes of each unit of a family, and FLOPs of the next tokens of a generation. Pure, no torch.
 
 Rules: FLOPs are those of matrix products and convolutions, 2 per multiply-add; working bytes are the most that is
-alive at once inside a unit, its input and output included. Both are of one pass over the whole input.
+alive at once inside a unit, its input and output included. `costs` are of one pass over the whole input; `growth` of
+a step that goes on from a cache.
 """
+
+from dataclasses import dataclass
 
 from nodes.models.config import Config
 from nodes.models.decoders import GptConfig, LlamaConfig, WhisperConfig
@@ -11,6 +14,15 @@ from nodes.models.encoders import BertConfig, MobileNetConfig, VitConfig
 FLOAT_BYTES = 4
 ITEM_BYTES = {"uint8": 1, "int64": 8, "float32": FLOAT_BYTES}
 Costs = list[tuple[int, int]]  # FLOPs and working bytes of each unit
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """FLOPs of a step: once, of each next token, and of each pair of a next token and one that it may see."""
+
+    once: int = 0
+    token: int = 0
+    pair: int = 0
 
 
 def costs(config: Config, tokens: int) -> Costs:
@@ -121,3 +133,30 @@ def _whisper(c: WhisperConfig) -> Costs:
     last = (own + listening, FLOAT_BYTES * (kept + tokens * (3 * width + 2 * c.hidden)))
     layers = [decoder] * (c.layers - 1)
     return [(embed_flops, embed_working), *encoder, start, *layers, last, _head(tokens, width, c.vocabulary)]
+
+
+def growth(config: Config) -> list[Growth | None]:
+    """Of each unit; None for one that has no part in generating.
+
+    A token is counted with all that have been seen, those of its own step included: a mask saves no product.
+    """
+    match config:
+        case GptConfig():
+            layer = _growing(4 * config.width, config.width, 2 * config.hidden)
+            units = [Growth(), *[layer] * config.layers]
+        case LlamaConfig():
+            kv = config.groups * config.head_width
+            layer = _growing(2 * (config.width + kv), config.width, 3 * config.hidden)
+            units = [Growth(), *[layer] * config.layers]
+        case WhisperConfig():
+            heard = 2 * config.width + 2 * config.frames  # q and o; the scores of what was heard, and their mix
+            layer = _growing(4 * config.width + heard, config.width, 2 * config.hidden)
+            units = [Growth(), *[layer] * config.layers]
+        case _:
+            return [None] * len(config.units())
+    return [*[None] * config.enters, *units, Growth(once=2 * config.width * config.vocabulary)]
+
+
+def _growing(attending: int, width: int, feeding: int) -> Growth:
+    """Of a layer: multiply-adds of a token by width; of a pair the score and its part of the mix."""
+    return Growth(token=2 * width * (attending + feeding), pair=2 * 2 * width)

@@ -1,154 +1,57 @@
-"""The modelled processor of a node: one job at a time in order of arrival, at FLOP/s less background load.
+"""The threads that live by the modelled processor: one job at a time in order of arrival, or all at once.
 
-`Processor` and `Memory` are the model: plain numbers, time is an argument. `Device` is the thread that lives by it:
-it runs the real numbers of a job, then sleeps until the modelled end. In virtual time the run costs nothing; in real
-time a run that takes longer than the model says is reported as an overrun and moves the end.
+`nodes.processor` is the model. A device runs the real numbers of a job, then sleeps until the modelled end. In
+virtual time the run costs nothing; in real time a run that takes longer than the model says is reported as late and
+moves the end. Where compute is not modelled (`modelled=False`), a job ends when its numbers are there.
 
-    modelled time = flops / (flops_per_s * (1 - load)); a change of load applies to what is left of the running job.
+    device = device_of("fifo", Speed(flops_per_s), clock)
+    device.submit(Job(work, clock.now_us(), run, done))
 """
 
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from nodes.clock import Clock, wait_until
+from nodes.processor import Processor, Sharing, Speed
+from nodes.slices import Work
 
-PPM = 1_000_000
 Result = TypeVar("Result")
+Discipline = Literal["fifo", "ps"]
 
 
-class Processor:
-    """Speed, load, what is left of the running job, and what waits."""
-
-    def __init__(self, flops_per_s: int) -> None:
-        if flops_per_s <= 0:
-            raise ValueError(f"flops_per_s is {flops_per_s}; a processor does more than nothing")
-        self.flops_per_s = flops_per_s
-        self.load_ppm = 0
-        self.waiting_flops = 0
-        self.running = False
-        self._left_flops = 0
-        self._since_us = 0
-
-    @property
-    def rate(self) -> int:
-        """FLOP/s that the load leaves; never 0, so that every end is a number."""
-        return max(1, self.flops_per_s * (PPM - self.load_ppm) // PPM)
-
-    def set_load(self, load_ppm: int, now_us: int) -> None:
-        if not 0 <= load_ppm <= PPM:
-            raise ValueError(f"load is {load_ppm} ppm; 0 to {PPM} is right")
-        self._left_flops = self._left(now_us)
-        self._since_us = max(self._since_us, now_us)
-        self.load_ppm = load_ppm
-
-    def begin(self, flops: int, start_us: int) -> None:
-        self.running, self._left_flops, self._since_us = True, flops, start_us
-
-    def stop(self) -> None:
-        self.running, self._left_flops = False, 0
-
-    def end_us(self) -> int:
-        """When the running job ends if the load stays as it is."""
-        return self._since_us + self._us(self._left_flops)
-
-    def queue_us(self, now_us: int) -> int:
-        """Modelled work not yet done: the rest of the running job and all that waits."""
-        return self._us(self._left(now_us) + self.waiting_flops)
-
-    def _left(self, now_us: int) -> int:
-        passed_us = max(0, now_us - self._since_us)
-        return max(0, self._left_flops - passed_us * self.rate // PPM)
-
-    def _us(self, flops: int) -> int:
-        return -(-flops * PPM // self.rate)
-
-
-class MemoryRefused(Exception):
-    """What was asked for does not fit; nothing was taken."""
-
-    def __init__(self, node: str, what: str, need_bytes: int, free_bytes: int) -> None:
-        super().__init__(f"{node}: {what} needs {need_bytes} bytes, {free_bytes} are free")
-
-
-class Memory:
-    """Weights of blocks (each counted once), the largest working set of a slice, and tensors that wait or run."""
-
-    def __init__(self, node: str, limit_bytes: int) -> None:
-        self.node = node
-        self.limit_bytes = limit_bytes
-        self._blocks: dict[tuple[str, int], tuple[int, int]] = {}  # block -> bytes, slices that hold it
-        self._working: dict[tuple[str, int, int], int] = {}
-        self._tensor_bytes = 0
-
-    @property
-    def used_bytes(self) -> int:
-        weights = sum(size for size, _ in self._blocks.values())
-        return weights + max(self._working.values(), default=0) + self._tensor_bytes
-
-    def hold(self, piece: tuple[str, int, int], weight_bytes: Mapping[int, int], working_bytes: int) -> None:
-        """Takes the blocks of a slice (block -> bytes); raises `MemoryRefused`. A slice that is held is left alone."""
-        if piece in self._working:
-            return
-        model, first, last = piece
-        new_bytes = sum(size for block, size in weight_bytes.items() if (model, block) not in self._blocks)
-        more_bytes = max(0, working_bytes - max(self._working.values(), default=0))
-        self._need(f"{model}[{first}:{last}]", new_bytes + more_bytes)
-        for block, size in weight_bytes.items():
-            self._blocks[model, block] = (size, self._blocks.get((model, block), (size, 0))[1] + 1)
-        self._working[piece] = working_bytes
-
-    def drop(self, piece: tuple[str, int, int]) -> None:
-        """The inverse of `hold`; dropping what is not held does nothing."""
-        if self._working.pop(piece, None) is None:
-            return
-        model, first, last = piece
-        for block in range(first, last):
-            size, holders = self._blocks.pop((model, block))
-            if holders > 1:
-                self._blocks[model, block] = (size, holders - 1)
-
-    def take(self, what: str, size_bytes: int) -> None:
-        self._need(what, size_bytes)
-        self._tensor_bytes += size_bytes
-
-    def give(self, size_bytes: int) -> None:
-        self._tensor_bytes -= size_bytes
-
-    def clear(self) -> None:
-        self._blocks.clear()
-        self._working.clear()
-        self._tensor_bytes = 0
-
-    def _need(self, what: str, size_bytes: int) -> None:
-        free_bytes = self.limit_bytes - self.used_bytes
-        if size_bytes > free_bytes:
-            raise MemoryRefused(self.node, what, size_bytes, free_bytes)
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Job(Generic[Result]):
     """`run` computes on the device's thread, `done` is told (start_us, end_us, late_us, result) when the time is up."""
 
-    flops: int
+    work: tuple[Work, ...]  # of each block
     arrival_us: int
     run: Callable[[], Result]
     done: Callable[[int, int, int, Result], None]
+    alike: Hashable = None  # jobs that are alike may run together, at most `batch` of them
+    batch: int = 1
 
 
-class Device:
-    """A processor, and the thread that spends the modelled time."""
+def device_of(discipline: Discipline, speed: Speed, clock: Clock, *, modelled: bool = True) -> "Device":
+    if discipline == "ps" and modelled:
+        return Shared(speed, clock)
+    return Queueing(speed, clock, modelled=modelled)
 
-    def __init__(self, flops_per_s: int, clock: Clock) -> None:
-        self._processor = Processor(flops_per_s)
+
+class Device(ABC):
+    """A model of a processor, and the thread that spends the modelled time."""
+
+    _model: Processor | Sharing
+
+    def __init__(self, speed: Speed, clock: Clock) -> None:
+        self._speed = speed
         self._clock = clock
         self._condition = threading.Condition()
         self._queue: deque[Job[object]] = deque()
         self._life = 0  # work of an earlier life ends in silence
-        self._free_us = 0
-        self._busy_us = 0
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="device", daemon=True)
         self._thread.start()
@@ -156,19 +59,19 @@ class Device:
     def submit(self, job: Job[Result]) -> None:
         with self._condition:
             self._queue.append(job)  # type: ignore[arg-type]  # a job is closed over its own result
-            self._processor.waiting_flops += job.flops
+            self._submitted(job)  # type: ignore[arg-type]
             self._condition.notify_all()
 
     def set_load(self, load_ppm: int) -> None:
         with self._condition:
-            self._processor.set_load(load_ppm, self._clock.now_us())
+            self._model.set_load(load_ppm, self._clock.now_us())
             self._condition.notify_all()
 
     def clear(self) -> None:
         """Loses what waits and what runs."""
         with self._condition:
             self._queue.clear()
-            self._processor.waiting_flops = 0
+            self._cleared()
             self._life += 1
             self._condition.notify_all()
 
@@ -179,44 +82,145 @@ class Device:
             self._condition.notify_all()
         self._thread.join()
 
+    @abstractmethod
     def state(self) -> tuple[int, int, int, int]:
         """load_ppm, queue_us, jobs waiting or running, busy_us."""
+
+    @abstractmethod
+    def _work(self) -> None:
+        """The thread's life."""
+
+    @abstractmethod
+    def _submitted(self, job: Job[object]) -> None: ...
+
+    @abstractmethod
+    def _cleared(self) -> None: ...
+
+
+class Queueing(Device):
+    """One job at a time in order of arrival; those that wait and are alike with the first run together with it."""
+
+    def __init__(self, speed: Speed, clock: Clock, *, modelled: bool = True) -> None:
+        self._model: Processor = Processor(speed.flops_per_s)
+        self._modelled = modelled
+        self._free_us = 0
+        self._busy_us = 0
+        super().__init__(speed, clock)
+
+    def state(self) -> tuple[int, int, int, int]:
         with self._condition:
-            processor = self._processor
-            queued = len(self._queue) + processor.running
-            return processor.load_ppm, processor.queue_us(self._clock.now_us()), queued, self._busy_us
+            queued = len(self._queue) + self._model.running
+            self._model.waiting_flops = sum(
+                self._speed.effort([job.work for job in together]) for together in batches(self._queue)
+            )
+            return self._model.load_ppm, self._model.queue_us(self._clock.now_us()), queued, self._busy_us
+
+    def _submitted(self, job: Job[object]) -> None:
+        pass
+
+    def _cleared(self) -> None:
+        pass
 
     def _work(self) -> None:
         while (taken := self._next()) is not None:
-            job, start_us, life = taken
-            result = job.run()
+            jobs, start_us, life = taken
+            results = [job.run() for job in jobs]
             ended = self._spend(start_us, life)
             if ended is not None:
-                job.done(start_us, *ended, result)
+                for job, result in zip(jobs, results, strict=True):
+                    job.done(start_us, *ended, result)
 
-    def _next(self) -> tuple[Job[object], int, int] | None:
+    def _next(self) -> tuple[list[Job[object]], int, int] | None:
         with self._condition:
             while not self._queue and not self._closed:
                 self._condition.wait()
             if self._closed:
                 return None
-            job = self._queue.popleft()
             # the modelled start: waking up late does not add up over a busy period
-            start_us = max(job.arrival_us, self._free_us)
-            self._processor.waiting_flops -= job.flops
-            self._processor.begin(job.flops, start_us)
-            return job, start_us, self._life
+            start_us = max(self._queue[0].arrival_us, self._free_us)
+            if not self._modelled:
+                start_us = max(start_us, self._clock.now_us())
+            jobs = batches(job for job in self._queue if job.arrival_us <= start_us)[0]
+            taken = set(jobs)
+            self._queue = deque(job for job in self._queue if job not in taken)
+            self._model.begin(self._speed.effort([job.work for job in jobs]), start_us)
+            return jobs, start_us, self._life
 
     def _spend(self, start_us: int, life: int) -> tuple[int, int] | None:
         """Waits for the modelled end: (end_us, late_us), None when the work was lost meanwhile."""
         with self._condition:
             computed_us = self._clock.now_us()
-            late_us = max(0, computed_us - self._processor.end_us())
-            while life == self._life and self._clock.now_us() < self._processor.end_us():
-                wait_until(self._condition, self._clock, self._processor.end_us())
+            late_us = max(0, computed_us - self._model.end_us())
+            while self._modelled and life == self._life and self._clock.now_us() < self._model.end_us():
+                wait_until(self._condition, self._clock, self._model.end_us())
             lost = life != self._life
-            end_us = self._clock.now_us() if lost else self._processor.end_us() + late_us
-            self._processor.stop()
+            end_us = self._model.end_us() + late_us if self._modelled and not lost else self._clock.now_us()
+            self._model.stop()
             self._free_us = end_us
             self._busy_us += max(0, end_us - start_us)
-            return None if lost else (end_us, late_us)
+            return None if lost else (end_us, late_us if self._modelled else 0)
+
+
+def batches(jobs: Iterable[Job[object]]) -> list[list[Job[object]]]:
+    """In the order of their first jobs: each with those behind it that may run together with it."""
+    found: list[list[Job[object]]] = []
+    open_: dict[Hashable, list[Job[object]]] = {}
+    for job in jobs:
+        key = job.alike, len(job.work)  # a beginning of a generation may pass more blocks than its steps
+        together = open_.get(key, []) if job.batch > 1 else []
+        if not together or len(together) == job.batch:
+            together = open_[key] = []
+            found.append(together)
+        together.append(job)
+    return found
+
+
+class Shared(Device):
+    """All jobs at once, at equal parts; nothing waits, so nothing is batched. A late job slows no other down."""
+
+    def __init__(self, speed: Speed, clock: Clock) -> None:
+        self._model: Sharing = Sharing(speed.flops_per_s)
+        self._computed: dict[Job[object], tuple[object, int]] = {}  # result, and when it was there
+        self._over: dict[Job[object], int] = {}  # modelled ends that are not told yet
+        super().__init__(speed, clock)
+
+    def state(self) -> tuple[int, int, int, int]:
+        with self._condition:
+            queue_us = self._model.queue_us(self._clock.now_us())
+            return self._model.load_ppm, queue_us, len(self._model), self._model.busy_us
+
+    def _submitted(self, job: Job[object]) -> None:
+        self._model.begin(job, self._speed.effort([job.work]), job.arrival_us)
+
+    def _cleared(self) -> None:
+        self._model.clear(self._clock.now_us())
+        self._computed.clear()
+        self._over.clear()
+
+    def _work(self) -> None:
+        while (turn := self._next()) is not None:
+            ended, job, life = turn
+            for one, end_us, late_us, result in ended:
+                one.done(one.arrival_us, end_us, late_us, result)
+            if job is not None:
+                result = job.run()
+                with self._condition:
+                    if life == self._life:
+                        self._computed[job] = result, self._clock.now_us()
+
+    def _next(self) -> tuple[list[tuple[Job[object], int, int, object]], Job[object] | None, int] | None:
+        """Jobs that have ended, and one to compute; waits until there is either."""
+        with self._condition:
+            while not self._closed:
+                ended = list(self._take_ended())
+                if ended or self._queue:
+                    return ended, self._queue.popleft() if self._queue else None, self._life
+                wait_until(self._condition, self._clock, self._model.next_end_us())
+            return None
+
+    def _take_ended(self) -> Iterator[tuple[Job[object], int, int, object]]:
+        self._over.update(self._model.ended(self._clock.now_us()))  # type: ignore[arg-type]  # the keys are jobs
+        for job in [job for job in self._over if job in self._computed]:
+            end_us, (result, computed_us) = self._over.pop(job), self._computed.pop(job)
+            late_us = max(0, computed_us - end_us)
+            yield job, end_us + late_us, late_us, result
