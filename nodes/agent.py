@@ -4,29 +4,40 @@ A request carries its whole route, so it ends on the epoch it began on whatever 
 Every host runs an agent, a phone too: its answers come in by the same door, and it may hold the first slices itself.
 
 Rules: what goes wrong at a hop goes straight to the phone by name (UNKNOWN_SLICE, OUT_OF_MEMORY, BAD_TENSOR,
-PEER_LOST, BAD_ROUTE, DEADLINE); nothing is tried twice; a node that is down drops what arrives, loses what it has
-and answers nothing; work whose request has already been given up is not begun.
+PEER_LOST, BUSY, BAD_ROUTE, CACHE_LOST, DEADLINE); nothing is tried twice; a node that is down drops what arrives,
+loses what it has and answers nothing; work whose request has already been given up is not begun.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from nodes import shipping
 from nodes.clock import Clock, Timer
 from nodes.codec import FrameError, Tensor
-from nodes.device import Device, Job, Memory, MemoryRefused
+from nodes.device import Discipline, Job, device_of
+from nodes.hopfailure import HopFailed
+from nodes.inlayer import farewells
+from nodes.kvshipping import Rows
+from nodes.memory import Memory, MemoryRefused
 from nodes.outbox import Outbox
-from nodes.proto.data_pb2 import Header, Span, WeightsRequest
-from nodes.slices import BadTensor, Costs, Loaded, Loader, LoadError
-from nodes.transport import Refused
+from nodes.partwork import LAYER, PartWork
+from nodes.permit import Permit
+from nodes.pieces import Piece
+from nodes.processor import Speed
+from nodes.proto.data_pb2 import Header, Held, Span, WeightsRequest
+from nodes.quantise import Wish, restore
+from nodes.sealing import Sealing
+from nodes.sessions import CacheLost, Sessions
+from nodes.shelf import Prepared, PrepareRefused, Shelf
+from nodes.slices import BadTensor, Costs, Kept, Loaded, Loader, step_work
+from nodes.transport import Busy
 
-FETCH_DEADLINE_S = 60.0
 OPENER_ID = 2**63  # no request has it
 OPEN_LIMIT_US = 1_000_000
 
-Piece = tuple[str, int, int]  # model, first, last
 Answer = Callable[[Header, Tensor | None], None]
 
 
@@ -42,41 +53,50 @@ class HostSpec:
     address: str  # "10.0.0.4:5000"
     flops_per_s: int
     memory_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    bytes_moved: int
-    digest: str
-
-
-class PrepareRefused(Exception):
-    """Names the limit or the fault."""
+    memory_bytes_per_s: int = 0  # 0: not known, memory costs no time
+    discipline: Discipline = "fifo"
+    modelled: bool = True  # False: a slice takes the time that it takes
 
 
 class Agent:
-    """`answer` takes what is for the phone on this host; without it answers are dropped."""
+    """`answer` takes what is for the phone on this host; without it answers are dropped.
+
+    `batch`: how many waiting requests of a model may run together, by model; one of those not named.
+    """
 
     def __init__(
-        self, spec: HostSpec, clock: Clock, timer: Timer, *, loader: Loader, costs: Costs, record: Record
+        self,
+        spec: HostSpec,
+        clock: Clock,
+        timer: Timer,
+        *,
+        loader: Loader,
+        costs: Costs,
+        record: Record,
+        batch: Mapping[str, int] | None = None,
+        wire: Wish = "fp32",
+        sealing: Sealing | None = None,
+        permit: Permit | None = None,
     ) -> None:
         self.spec = spec
+        self._permit = permit or Permit()
         self.answer: Answer | None = None
         self.clock = clock
-        self._loader = loader
-        self._costs = costs
+        self.costs = costs
+        self._batch = batch or {}
         self._record = record
         self._lock = threading.Lock()
         self._memory = Memory(spec.name, spec.memory_bytes)
-        self._slices: dict[Piece, Loaded] = {}
-        self._received: dict[tuple[str, int], Any] = {}  # blocks that came over the network
-        self._preparing = threading.Lock()  # one at a time, so that the same slice is fetched once
-        self._up = True
-        self._life = 0
+        self._sessions = Sessions(spec.name, self._lock, self._memory, costs, loader, clock, timer, record, sealing)
+        self._shelf = Shelf(spec.name, self._lock, self._memory, costs, loader, self._sessions, sealing)
+        self._parts = PartWork(
+            spec.name, self, self._lock, self._memory, self._shelf, self._sessions, timer, record, self._batch
+        )
         self.served = 0
         self.refused = 0
-        self.device = Device(spec.flops_per_s, clock)
-        self.outbox = Outbox(spec.address, clock, timer, self.enter, self._lost)
+        speed = Speed(spec.flops_per_s, spec.memory_bytes_per_s)
+        self.device = device_of(spec.discipline, speed, clock, modelled=spec.modelled)
+        self.outbox = Outbox(spec.address, clock, timer, self.enter, self._lost, wire=wire, sealing=sealing)
 
     def close(self) -> None:
         self.device.close()
@@ -86,15 +106,19 @@ class Agent:
 
     def deliver(self, header: Header, tensor: Tensor | None) -> bool:
         """From the network."""
-        if not self._up:
+        if not self._shelf.up:
             return False
         if header.spans and header.spans[-1].kind == "network" and header.spans[-1].end_us == 0:
             header.spans[-1].end_us = self.clock.now_us()
-        return self.enter(header, tensor)
+        try:
+            whole = None if tensor is None else restore(tensor)
+        except FrameError as error:
+            return self.refuse(FrameError(error.why, header))
+        return self.enter(header, whole)
 
     def refuse(self, error: FrameError) -> bool:
         """A bad tensor from the network."""
-        if not self._up:
+        if not self._shelf.up:
             return False
         if error.header is not None:
             self.fail(error.header, "BAD_TENSOR", error.why)
@@ -104,13 +128,19 @@ class Agent:
         """From the network or from this host."""
         if header.request_id == OPENER_ID:
             return True  # it has opened the way, nothing more
+        if header.ended and tensor is not None:
+            self._end(header, tensor)
+            return True
         if header.step == len(header.route) or tensor is None:
             if self.answer is not None:
                 self.answer(header, tensor)
             return True
         try:
-            self._queue(header, tensor)
-        except _HopFailed as failure:
+            if header.step < len(header.route) and header.route[header.step].parts:
+                self._parts.enter(header, tensor)
+            else:
+                self._queue(header, tensor)
+        except HopFailed as failure:
             self.fail(header, failure.code, str(failure))
         return True
 
@@ -127,7 +157,7 @@ class Agent:
             epoch=header.epoch,
             step=len(header.route),
             route=header.route,
-            spans=[span for span in header.spans if span.end_us or span.kind != "network"],  # what did arrive
+            spans=[s for s in header.spans if s.end_us or s.kind not in {"network", LAYER}],  # what did arrive
             deadline_us=header.deadline_us,
             error=f"{self.spec.name}: {why}"[:1000],
             error_code=code,
@@ -136,46 +166,102 @@ class Agent:
 
     def _queue(self, header: Header, tensor: Tensor) -> None:
         if header.step > len(header.route) or header.route[header.step].node != self.spec.name:
-            raise _HopFailed("BAD_ROUTE", f"step {header.step} is not for this node")
+            raise HopFailed("BAD_ROUTE", f"step {header.step} is not for this node")
         hop, arrival_us = header.route[header.step], self.clock.now_us()
-        piece = (header.model, hop.first, hop.last)
+        piece = Piece(header.model, hop.first, hop.last, hop.part)
         with self._lock:
-            loaded, life = self._slices.get(piece), self._life
+            loaded, life = self._shelf.slices.get(piece), self._shelf.life
             if loaded is None:
-                raise _HopFailed("UNKNOWN_SLICE", f"{_text(piece)} is not here")
+                raise HopFailed("UNKNOWN_SLICE", f"{piece} is not here")
             try:
                 self._memory.take(f"the input of request {header.request_id}", tensor.size_bytes)
             except MemoryRefused as refusal:
-                raise _HopFailed("OUT_OF_MEMORY", str(refusal)) from refusal
-        flops = sum(block.flops for block in self._costs[header.model][hop.first : hop.last])
-
-        def run() -> "Tensor | _HopFailed":
-            if header.deadline_us and self.clock.now_us() > header.deadline_us:
-                return _HopFailed("DEADLINE", "the request was given up before it could begin")
+                raise HopFailed("OUT_OF_MEMORY", str(refusal)) from refusal
+        pulls: Sequence[Rows] = ()
+        if header.session:
             try:
+                pulls = self._sessions.admit(header, hop.first, hop.last, hop.kv_sources)
+            except (CacheLost, MemoryRefused) as error:
+                self._served(life, tensor.size_bytes)
+                code = "CACHE_LOST" if isinstance(error, CacheLost) else "OUT_OF_MEMORY"
+                raise HopFailed(code, str(error)) from error
+        if pulls:
+            call = (header, tensor, loaded, life, arrival_us, pulls)
+            threading.Thread(target=self._pull_first, args=call, name="pull", daemon=True).start()
+        else:
+            self._submit(header, tensor, loaded, life, arrival_us)
+
+    def _pull_first(  # noqa: PLR0917 a round and what it lacks
+        self, header: Header, tensor: Tensor, loaded: Loaded, life: int, arrival_us: int, pulls: Sequence[Rows]
+    ) -> None:
+        """Keys and values that a move left behind come before the round."""
+        left_us = header.deadline_us - self.clock.now_us()
+        try:
+            self._sessions.pull(pulls, max(left_us, 1) / 1e6, "switch")
+        except CacheLost as lost:
+            self._served(life, tensor.size_bytes)
+            self.fail(header, "CACHE_LOST", str(lost))
+            return
+        if life == self._shelf.life:
+            self._submit(header, tensor, loaded, life, arrival_us)
+
+    def _submit(self, header: Header, tensor: Tensor, loaded: Loaded, life: int, arrival_us: int) -> None:
+        hop = header.route[header.step]
+        piece, costs = Piece(header.model, hop.first, hop.last, hop.part), self.costs[header.model]
+        work = tuple(block.work for block in costs[hop.first : hop.last])
+        if header.session:
+            work = step_work(costs, hop.first, hop.last, header.position, header.tokens)
+
+        def go_on(kept: Kept) -> Tensor:
+            if loaded.go_on is None:
+                raise BadTensor(f"{header.model} generates nothing")
+            return loaded.go_on(tensor, kept, header.position, header.tokens)
+
+        def run() -> "Tensor | HopFailed":
+            if header.deadline_us and self.clock.now_us() > header.deadline_us:
+                return HopFailed("DEADLINE", "the request was given up before it could begin")
+            try:
+                if header.session:
+                    return self._sessions.run(header, hop.first, hop.last, go_on)
                 return loaded.run(tensor)
             except BadTensor as error:
-                return _HopFailed("BAD_TENSOR", str(error))
+                return HopFailed("BAD_TENSOR", str(error))
+            except CacheLost as error:
+                return HopFailed("CACHE_LOST", str(error))
 
-        def done(start_us: int, end_us: int, late_us: int, output: "Tensor | _HopFailed") -> None:
+        def done(start_us: int, end_us: int, late_us: int, output: "Tensor | HopFailed") -> None:
             self._served(life, tensor.size_bytes)
             self._span(header, "queue", arrival_us, start_us)
             self._span(header, "compute", start_us, end_us)
-            if late_us:
+            if late_us and any(block.flops for block in work):  # what counts nothing in the model is no yardstick
                 self._record("overrun", end_us, node=self.spec.name, request=header.request_id, late_us=late_us)
             self._forward(header, output, end_us)
 
-        self.device.submit(Job(flops, arrival_us, run, done))
+        ready_us = self.clock.now_us() if hop.kv_sources else arrival_us
+        self.device.submit(Job(work, ready_us, run, done, piece, self._batch.get(header.model, 1)))
+
+    def _end(self, header: Header, tensor: Tensor) -> None:
+        """A session is over: lets go of it, and tells the next hop."""
+        self._sessions.end(header.session, header.life)
+        for address, farewell in farewells(header) if header.step < len(header.route) else ():
+            self._tell(address, farewell, tensor)
+        header.step += 1
+        if header.step < len(header.route):
+            self.tell(header, tensor)
 
     def _served(self, life: int, size_bytes: int) -> None:
         with self._lock:
-            if life == self._life:
+            if life == self._shelf.life:
                 self._memory.give(size_bytes)
 
-    def _forward(self, header: Header, output: "Tensor | _HopFailed", end_us: int) -> None:
-        if isinstance(output, _HopFailed):
+    def _forward(self, header: Header, output: "Tensor | HopFailed", end_us: int) -> None:
+        if isinstance(output, HopFailed):
             self.fail(header, output.code, str(output))
             return
+        self.forward(header, output, end_us)
+
+    def forward(self, header: Header, output: Tensor, end_us: int) -> None:
+        """To the next hop, or to the phone."""
         self.served += 1
         header.step += 1
         last = header.step == len(header.route)
@@ -187,45 +273,57 @@ class Agent:
         step = header.step + (kind != "serialise")
         header.spans.append(Span(node=self.spec.name, step=step, kind=kind, start_us=start_us, end_us=end_us))
 
-    def _send(self, address: str, header: Header, tensor: Tensor | None) -> None:
-        """The receiver of a network span fills in its end."""
-        header.sent_us = self.clock.now_us()
+    def _send(self, address: str, header: Header, tensor: Tensor | None, step: int | None = None) -> None:
+        """The receiver of a network span fills in its end. `step` is the sender's, where the header does not say it."""
+        step = _sender_step(header, self.spec.name) if step is None else step
+        carried = Span(node=self.spec.name, step=step, kind="network")
+        if address != self.spec.address and tensor is not None:
+            tensor, carried.relative_error = self.outbox.pack(address, header, tensor)
+            carried.wire, carried.size_bytes = tensor.wire, tensor.size_bytes
+        header.sent_us = carried.start_us = self.clock.now_us()
+        if header.spans and header.spans[-1].kind == "serialise":
+            header.spans[-1].end_us = header.sent_us
         if address != self.spec.address:
-            size_bytes = 0 if tensor is None else tensor.size_bytes
-            step = _sender_step(header, self.spec.name)
-            header.spans.append(
-                Span(node=self.spec.name, step=step, kind="network", start_us=header.sent_us, size_bytes=size_bytes)
-            )
-        self.outbox.send(address, header, tensor)
+            header.spans.append(carried)
+        try:
+            self.outbox.send(address, header, tensor)
+        except Busy as busy:
+            self.fail(header, "BUSY", str(busy))
 
     def start(self, header: Header, tensor: Tensor) -> None:
         """The phone's own first sending."""
-        self._send(header.route[0].address, header, tensor)
+        self._send(header.route[header.step].address, header, tensor, step=0)
+
+    def tell(self, header: Header, tensor: Tensor) -> None:
+        """Sends what measures nothing, such as the end of a session; who is not told lets go of it by and by."""
+        self._tell(header.route[header.step].address, header, tensor)
+
+    def _tell(self, address: str, header: Header, tensor: Tensor) -> None:
+        with suppress(Busy):
+            self.outbox.send(address, header, tensor)
 
     def _lost(self, header: Header, why: str) -> None:
-        if not self._up:
+        if not self._shelf.up:
             return
         self.fail(header, "PEER_LOST", why)
 
-    def weights(self, request: bytes) -> Iterator[bytes]:
-        """Any block that this node can read, held or not: a server is a model repository too."""
-        asked = WeightsRequest.FromString(request)
-        if not self._up:
-            raise Refused(f"{self.spec.name} is down")
-        if asked.model not in self._costs or not asked.first < asked.last <= len(self._costs[asked.model]):
-            raise Refused(f"{self.spec.name} has no {_text((asked.model, asked.first, asked.last))}")
-        try:
-            yield from shipping.ship(self._stock(asked.model, asked.first, asked.last))
-        except LoadError as error:
-            raise Refused(f"{self.spec.name}: {error}") from error
+    def turned_away(self, why: str) -> None:
+        """A peer that showed a certificate which does not allow what it wanted."""
+        self._record("refusal", self.clock.now_us(), node=self.spec.name, why=why)
 
-    def _stock(self, model: str, first: int, last: int) -> Iterator[tuple[int, str, Tensor]]:
-        for block in range(first, last):
-            received = self._received.get((model, block))
-            for name, tensor in received.items() if received else self._loader.weights(model, block):
-                if not self._up:
-                    raise Refused(f"{self.spec.name} went down")
-                yield block, name, tensor
+    def weights(self, request: bytes) -> Iterator[bytes]:
+        """Blocks of models, or what a session keeps of them; raises `Refused`."""
+        asked = WeightsRequest.FromString(request)
+        if asked.session or asked.catalogue:
+            yield from shipping.ship(self._kept(asked))
+        else:
+            yield from self._shelf.ship(asked)
+
+    def _kept(self, asked: WeightsRequest) -> Iterator[tuple[int, str, Tensor]]:
+        self._shelf.check(asked)
+        for row in self._sessions.ship(asked):
+            self._shelf.check(asked)
+            yield row
 
     # --- control
 
@@ -234,92 +332,34 @@ class Agent:
         if address != self.spec.address:
             self.outbox.open(address, opener(self.clock.now_us()), OPEN_LIMIT_US)
 
-    def prepare(self, piece: Piece, source: str, deadline_s: float) -> Prepared:
-        """Holds a slice, with weights from the agent at `source` ("": they lie here); raises `PrepareRefused`.
+    def prepare(
+        self, piece: tuple[Any, ...], source: str, deadline_s: float, kv_sources: Sequence[Held] = ()
+    ) -> Prepared:
+        """Holds a slice (nodes/shelf.py) that may be here; raises `PrepareRefused`."""
+        asked = Piece(*piece)
+        why = self._permit.objection(asked.model, asked.first, asked.last, self.clock.now_us())
+        if why:
+            raise PrepareRefused(f"{self.spec.name}: {why}")
+        return self._shelf.prepare(asked, source, deadline_s, kv_sources)
 
-        Doing it again does nothing. Only blocks that are not here yet travel.
-        """
-        with self._preparing:
-            with self._lock:
-                held, life = self._slices.get(piece), self._life
-                if not self._up:
-                    raise PrepareRefused(f"{self.spec.name} is down")
-                if held is not None:
-                    return Prepared(0, held.digest)
-                self._hold(piece)
-            try:
-                loaded, moved_bytes, blocks = self._load(piece, source, deadline_s)
-            except (shipping.ShippingError, LoadError) as error:
-                with self._lock:
-                    if life == self._life:
-                        self._memory.drop(piece)
-                raise PrepareRefused(f"{self.spec.name}: {error}") from error
-            with self._lock:
-                if life != self._life:
-                    raise PrepareRefused(f"{self.spec.name} went down")
-                self._received.update(blocks)
-                self._slices[piece] = loaded
-            return Prepared(moved_bytes, loaded.digest)
-
-    def _hold(self, piece: Piece) -> None:
-        model, first, last = piece
-        if model not in self._costs or not 0 <= first < last <= len(self._costs[model]):
-            raise PrepareRefused(f"{self.spec.name} knows no {_text(piece)}")
-        costs = self._costs[model][first:last]
-        weight_bytes = {first + i: cost.weight_bytes for i, cost in enumerate(costs)}
-        try:
-            self._memory.hold(piece, weight_bytes, max(cost.working_bytes for cost in costs))
-        except MemoryRefused as refusal:
-            raise PrepareRefused(str(refusal)) from refusal
-
-    def _load(self, piece: Piece, source: str, deadline_s: float) -> tuple[Loaded, int, dict[tuple[str, int], Any]]:
-        model, first, last = piece
-        if not source:
-            return self._loader.load(model, first, last, None), 0, {}
-        blocks = {(model, block): self._here(model, block) for block in range(first, last)}
-        moved_bytes = 0
-        for a, b in _runs([block for block in range(first, last) if blocks[model, block] is None]):
-            limit_bytes = sum(cost.weight_bytes for cost in self._costs[model][a:b])
-            request = WeightsRequest(model=model, first=a, last=b)
-            fetched, size_bytes = shipping.fetch(
-                source, request, limit_bytes=limit_bytes, deadline_s=deadline_s or FETCH_DEADLINE_S
-            )
-            blocks.update({(model, block): tensors for block, tensors in fetched.items()})
-            moved_bytes += size_bytes
-        received = {block: blocks[model, block] for block in range(first, last)}
-        return self._loader.load(model, first, last, received), moved_bytes, blocks
-
-    def _here(self, model: str, block: int) -> Any:
-        """The tensors of a block that some slice on this node holds already."""
-        if (tensors := self._received.get((model, block))) is not None:
-            return tensors
-        if any(m == model and first <= block < last for m, first, last in self._slices):
-            return dict(self._loader.weights(model, block))
-        return None
-
-    def release(self, piece: Piece) -> None:
+    def release(self, piece: tuple[Any, ...]) -> None:
         """Work that has begun with the slice ends well. A slice that is not here is released already."""
-        with self._lock:
-            if self._slices.pop(piece, None) is None:
-                return
-            self._memory.drop(piece)
-            needed = {(m, block) for m, first, last in self._slices for block in range(first, last)}
-            self._received = {key: tensors for key, tensors in self._received.items() if key in needed}
+        self._shelf.release(Piece(*piece))
 
     def set_up(self, up: bool) -> None:
         with self._lock:
-            if self._up and not up:
-                self._life += 1
-                self._slices.clear()
-                self._received = {}
+            if self._shelf.up and not up:
+                self._shelf.clear()
+                self._sessions.clear()
+                self._parts.clear()
                 self._memory.clear()
                 self.device.clear()
-            self._up = up
+            self._shelf.up = up
 
     def state(self) -> tuple[bool, int, tuple[Piece, ...]]:
         """Up, modelled bytes used, slices."""
         with self._lock:
-            return self._up, self._memory.used_bytes, tuple(self._slices)
+            return self._shelf.up, self._memory.used_bytes, (*self._shelf.slices, *self._shelf.parts)
 
 
 def opener(now_us: int) -> Header:
@@ -327,28 +367,8 @@ def opener(now_us: int) -> Header:
     return Header(request_id=OPENER_ID, deadline_us=now_us + OPEN_LIMIT_US)
 
 
-class _HopFailed(Exception):
-    def __init__(self, code: str, why: str) -> None:
-        super().__init__(why)
-        self.code = code
-
-
-def _text(piece: Piece) -> str:
-    return f"{piece[0]}[{piece[1]}:{piece[2]}]"
-
-
 def _sender_step(header: Header, name: str) -> int:
     """0 for the phone; an error comes from the first hop of the node that has not been passed."""
     if not header.error_code:
         return header.step
     return next((i + 1 for i, hop in enumerate(header.route) if hop.node == name), 0)
-
-
-def _runs(blocks: list[int]) -> Iterator[tuple[int, int]]:
-    """Neighbours together: [1, 2, 5] is (1, 3) and (5, 6)."""
-    for i, block in enumerate(blocks):
-        if i == 0 or blocks[i - 1] != block - 1:
-            end = i
-            while end + 1 < len(blocks) and blocks[end + 1] == blocks[end] + 1:
-                end += 1
-            yield block, blocks[end] + 1

@@ -1,6 +1,7 @@
 """The answers of the unsplit model, computed once outside, against which every answer of a run is compared.
 
     python -m nodes.answers --family vit_b16 --inputs 8 --seed 0 --cache DIR     prints {"weights_file", "answers_file"}
+    ... --runtime onnxruntime     prints {"graphs_folder"}, too (nodes.onnxanswers)
 
 Rules: the file is named by all that decides its bytes (inputs, weights, code, torch, processor), so what is found is
 right and what is stale is never found. It holds `input.<i>` and `answer.<i>`.
@@ -12,35 +13,60 @@ import json
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, get_args
 
+import numpy as np
 import torch
 
 from nodes import inputs, tensorfile, weights
 from nodes.models.config import CONFIGS
-from nodes.slicing import cut, one_thread
+from nodes.models.generate import generate
+from nodes.optimise import Level, cut_at, off_plain
+from nodes.slicing import one_thread
 
 
-def prepare(family: str, count: int, seed: int, cache_dir: Path) -> tuple[Path, Path]:
+def prepare(
+    family: str,
+    count: int,
+    seed: int,
+    cache_dir: Path,
+    *,
+    prompts: tuple[str, ...] = (),
+    tokens: int = 0,
+    optimise: Level = "none",
+) -> tuple[Path, Path]:
     """(weights file, answers file) for `count` inputs, made if they are not there. Sets torch to one thread.
 
-    Raises UnknownFamily, NotInstalled, TensorFileError, WeightsError, OSError.
+    `prompts` are the inputs then; `tokens` that follow each are generated greedily. An optimised model gives its own
+    answers; the note of their file says under "off_plain" how far the worst is off the plain model's.
+
+    Raises UnknownFamily, NotInstalled, SliceError, TensorFileError, WeightsError, OSError.
     """
     weights_file = weights.ensure(family, seed, cache_dir)
-    path = cache_dir / f"{family}-answers-{_key(family, count, seed, weights_file)}.safetensors"
+    asked: list[object] = [family, count, seed, prompts, tokens, optimise]
+    path = cache_dir / f"{family}-answers-{_key(asked, weights_file)}.safetensors"
     if not path.exists():
         one_thread()
-        model = cut(family, weights.load(weights_file, family))
+        held = weights.load(weights_file, family)
+        model, plain = cut_at(optimise, family, held), cut_at("none", family, held)
         tensors: dict[str, tensorfile.Array] = {}
+        off = [0.0]
         for i in range(count):
-            tensors[f"input.{i}"] = inputs.make(family, seed, i)
-            tensors[f"answer.{i}"] = model(torch.from_numpy(tensors[f"input.{i}"])).numpy()
-        tensorfile.write(path, tensors)
+            tensors[f"input.{i}"] = inputs.text(family, prompts[i]) if prompts else inputs.make(family, seed, i)
+            x = torch.from_numpy(tensors[f"input.{i}"])
+            answer = model(x)
+            tensors[f"answer.{i}"] = answer.numpy()
+            if optimise != "none":
+                off.append(off_plain(answer, plain(x)))
+            if tokens:
+                tensors[f"tokens.{i}"] = np.array(generate([model], x, tokens), dtype=np.int64)
+        tensorfile.write(path, tensors, {"off_plain": repr(max(off))})
     return weights_file, path
 
 
-def _key(family: str, count: int, seed: int, weights_file: Path) -> str:
+def _key(request: list[object], weights_file: Path) -> str:
     facts = {
-        "request": [family, count, seed],
+        "request": request,
         "weights": tensorfile.note(weights_file).get("digest", ""),
         "torch": torch.__version__,
         "numpy": version("numpy"),
@@ -58,7 +84,7 @@ def _processor() -> str:
 
 def _code() -> str:
     here = Path(__file__).parent
-    files = [*sorted((here / "models").glob("*.py")), here / "inputs.py", here / "slicing.py"]
+    files = [*sorted((here / "models").glob("*.py")), here / "inputs.py", here / "slicing.py", here / "optimise.py"]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
@@ -68,11 +94,24 @@ def main() -> None:
     parser.add_argument("--inputs", required=True, type=int)
     parser.add_argument("--seed", required=True, type=int)
     parser.add_argument("--cache", required=True, type=Path)
+    parser.add_argument("--prompt", action="append", default=[], help="an input of one's own, where inputs are texts")
+    parser.add_argument("--tokens", type=int, default=0, help="how many tokens to generate from each input")
+    parser.add_argument("--runtime", choices=["torch", "onnxruntime"], default="torch")
+    parser.add_argument("--optimise", choices=get_args(Level), default="none", help="as the slices will be")
     asked = parser.parse_args()
     if asked.inputs < 1 or asked.seed < 0:
         parser.error("--inputs is at least 1, --seed at least 0")
-    weights_file, answers_file = prepare(asked.family, asked.inputs, asked.seed, asked.cache.resolve())
-    json.dump({"weights_file": str(weights_file), "answers_file": str(answers_file)}, sys.stdout)
+    what = (asked.family, asked.inputs, asked.seed, asked.cache.resolve())
+    if asked.runtime == "torch":
+        found = prepare(*what, prompts=tuple(asked.prompt), tokens=asked.tokens, optimise=asked.optimise)
+        made: dict[str, Any] = dict(zip(("weights_file", "answers_file"), map(str, found), strict=True))
+        made["off_plain"] = float(tensorfile.note(found[1])["off_plain"])
+    else:
+        from nodes import onnxanswers
+
+        names = ("weights_file", "answers_file", "graphs_folder")
+        made = dict(zip(names, map(str, onnxanswers.prepare(*what)), strict=True))
+    json.dump(made, sys.stdout)
     sys.stdout.write("\n")
 
 

@@ -1,8 +1,9 @@
 """Tensors to frames and back: 4 bytes little-endian header length, the header, raw little-endian tensor bytes.
 
-Rules: what arrives is believed only after its limits were checked, and nothing is allocated before that; one tensor
-is a run of frames with chunk 0, 1, ... of the same request and step; chunk 0 begins a new tensor and drops an
-unfinished one, because a sender may give up in the middle.
+Rules: what arrives is believed only after its limits were checked, and nothing is allocated for what was announced,
+only for what came; a tensor of one chunk stays where the frame lies, a longer one is copied once; one tensor is a run
+of frames with chunk 0, 1, ... of the same request and step; chunk 0 begins a new tensor and drops an unfinished one,
+because a sender may give up in the middle.
 """
 
 from collections.abc import Iterator
@@ -15,10 +16,12 @@ from nodes.proto.data_pb2 import Header, WeightsHeader
 
 HEADER_MAX_BYTES = 64 << 10
 TENSOR_MAX_BYTES = 1 << 30
-CHUNK_BYTES = 256 << 10
+CHUNK_BYTES = 512 << 10  # twice as large gains no more, and half costs a third of a large tensor's time
 CHUNK_MAX_BYTES = 1 << 20
 DIMS_MAX = 8
 ITEM_BYTES = {"uint8": 1, "int64": 8, "float32": 4}
+WIRE_BYTES = {"fp16": 2, "int8": 1}  # of a float32 value with fewer bits (nodes/quantise.py)
+SCALE_BYTES = 4  # int8: each row has a float32 scale
 LENGTH_BYTES = 4
 
 
@@ -38,6 +41,7 @@ class Tensor:
     dtype: str  # a key of ITEM_BYTES
     shape: tuple[int, ...]
     data: bytes | bytearray | memoryview
+    wire: str = ""  # a key of WIRE_BYTES: `data` holds the values with fewer bits
 
     @property
     def size_bytes(self) -> int:
@@ -46,20 +50,30 @@ class Tensor:
 
 def same(a: Tensor, b: Tensor) -> bool:
     """Bitwise: type, shape and every byte."""
-    return (a.dtype, a.shape) == (b.dtype, b.shape) and bytes(a.data) == bytes(b.data)
+    return (a.dtype, a.shape, a.wire) == (b.dtype, b.shape, b.wire) and bytes(a.data) == bytes(b.data)
 
 
-def check(dtype: str, shape: tuple[int, ...], size_bytes: int) -> None:
+def wire_bytes(shape: tuple[int, ...], wire: str) -> int:
+    """Of float32 values with fewer bits; a row is the last dimension."""
+    items = prod(shape)
+    scales = prod(shape[:-1]) if wire == "int8" and items else 0
+    return items * WIRE_BYTES[wire] + scales * SCALE_BYTES
+
+
+def check(dtype: str, shape: tuple[int, ...], size_bytes: int, wire: str = "") -> None:
     """Raises `FrameError` unless a tensor of this description is allowed and its size is what the shape says."""
     item_bytes = ITEM_BYTES.get(dtype)
     if item_bytes is None:
-        raise FrameError(f"dtype {dtype!r} is not one of {', '.join(ITEM_BYTES)}")
+        raise FrameError(f"dtype {dtype!r:.40} is not one of {', '.join(ITEM_BYTES)}")
     if len(shape) > DIMS_MAX:
         raise FrameError(f"{len(shape)} dimensions, at most {DIMS_MAX} are allowed")
     if not 0 <= size_bytes <= TENSOR_MAX_BYTES:
         raise FrameError(f"a tensor of {size_bytes} bytes, at most {TENSOR_MAX_BYTES} are allowed")
-    if prod(shape) * item_bytes != size_bytes:
-        raise FrameError(f"shape {list(shape)} of {dtype} has {prod(shape) * item_bytes} bytes, not {size_bytes}")
+    if wire and (wire not in WIRE_BYTES or dtype != "float32"):
+        raise FrameError(f"{dtype} does not travel as {wire!r:.40}: only float32 does, as {' or '.join(WIRE_BYTES)}")
+    expected_bytes = wire_bytes(shape, wire) if wire else prod(shape) * item_bytes
+    if expected_bytes != size_bytes:
+        raise FrameError(f"shape {list(shape)} of {wire or dtype} has {expected_bytes} bytes, not {size_bytes}")
 
 
 def pack(header: Header | WeightsHeader, payload: memoryview | bytes = b"") -> bytes:
@@ -117,8 +131,8 @@ def frames(header: Header, tensor: Tensor | None, chunk_bytes: int = CHUNK_BYTES
     first.chunk, first.chunks = 0, len(parts)
     del first.shape[:]
     if tensor is not None:
-        check(tensor.dtype, tensor.shape, tensor.size_bytes)
-        first.dtype, first.size_bytes = tensor.dtype, tensor.size_bytes
+        check(tensor.dtype, tensor.shape, tensor.size_bytes, tensor.wire)
+        first.dtype, first.size_bytes, first.wire = tensor.dtype, tensor.size_bytes, tensor.wire
         first.shape.extend(tensor.shape)
     yield pack(first, parts[0])
     for i, part in enumerate(parts[1:], 1):
@@ -130,9 +144,8 @@ class Assembler:
 
     def __init__(self) -> None:
         self._header: Header | None = None
-        self._data = bytearray()
+        self._parts: list[memoryview] = []
         self._filled = 0
-        self._next = 0
 
     def push(self, frame: bytes) -> tuple[Header, Tensor | None] | None:
         """The header of chunk 0 and the tensor (None for an error) once it is whole; raises `FrameError`."""
@@ -140,38 +153,42 @@ class Assembler:
         if header.chunk == 0:
             self._begin(header)
         first = self._continues(header)
-        end = self._filled + len(payload)
-        if end > first.size_bytes or (header.chunk + 1 == first.chunks and end != first.size_bytes):
-            self._header = None
-            raise FrameError(f"{end} bytes by chunk {header.chunk} of {first.chunks}, not {first.size_bytes}", first)
-        self._data[self._filled : end] = payload
-        self._filled, self._next = end, header.chunk + 1
-        if self._next < first.chunks:
+        self._parts.append(payload)
+        self._filled += len(payload)
+        last = header.chunk + 1 == first.chunks
+        if self._filled > first.size_bytes or (last and self._filled != first.size_bytes):
+            self._drop()
+            why = f"{self._filled} bytes by chunk {header.chunk} of {first.chunks}, not {first.size_bytes}"
+            raise FrameError(why, first)
+        if not last:
             return None
-        self._header = None
-        return first, None if first.error_code else Tensor(first.dtype, tuple(first.shape), self._data)
+        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._drop()
+        return first, None if first.error_code else Tensor(first.dtype, tuple(first.shape), data, first.wire)
 
     def _begin(self, header: Header) -> None:
-        self._header = None
+        self._drop()
         if header.error_code:
             if header.size_bytes or header.chunks != 1:
                 raise FrameError("an error frame carries no tensor", header)
         else:
             try:
-                check(header.dtype, tuple(header.shape), header.size_bytes)
+                check(header.dtype, tuple(header.shape), header.size_bytes, header.wire)
             except FrameError as error:
                 raise FrameError(error.why, header) from error
         if not 1 <= header.chunks <= max(1, header.size_bytes):
             raise FrameError(f"{header.size_bytes} bytes in {header.chunks} chunks", header)
-        self._data = bytearray(header.size_bytes)
-        self._header, self._filled, self._next = header, 0, 0
+        self._header, self._filled = header, 0
+
+    def _drop(self) -> None:
+        self._header, self._parts = None, []
 
     def _continues(self, header: Header) -> Header:
         first = self._header
-        if first is None or header.chunk != self._next:
-            self._header = None
+        if first is None or header.chunk != len(self._parts):
+            self._drop()
             raise FrameError(f"chunk {header.chunk} of request {header.request_id} came out of order")
         if (header.request_id, header.step, header.chunks) != (first.request_id, first.step, first.chunks):
-            self._header = None
+            self._drop()
             raise FrameError(f"chunk {header.chunk} belongs to another tensor", first)
         return first

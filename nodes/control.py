@@ -11,9 +11,12 @@ from pathlib import Path
 import grpc
 import psutil
 
-from nodes.agent import Agent, PrepareRefused
+from nodes.agent import Agent
+from nodes.chats import Known
 from nodes.client import Client
 from nodes.clock import MonotonicClock, Timer
+from nodes.kvcost import Reach
+from nodes.pieces import Piece
 from nodes.proto.agent_pb2 import (
     ConnectRequest,
     Empty,
@@ -33,8 +36,13 @@ from nodes.proto.agent_pb2_grpc import (
     add_AgentServicer_to_server,
     add_PhoneServicer_to_server,
 )
+from nodes.shelf import PrepareRefused
 
 PATH_MAX = 107  # bytes of a Unix socket's path
+
+
+def _piece(reference: SliceRef) -> Piece:
+    return Piece(reference.model, reference.first, reference.last, reference.part)
 
 
 class AgentControl(AgentServicer):
@@ -61,15 +69,16 @@ class AgentControl(AgentServicer):
         return Empty()
 
     def Prepare(self, request: PrepareRequest, context: grpc.ServicerContext) -> PrepareReply:
-        piece = (request.slice.model, request.slice.first, request.slice.last)
         try:
-            prepared = self._agent.prepare(piece, request.source_address, request.deadline_s)
+            prepared = self._agent.prepare(
+                _piece(request.slice), request.source_address, request.deadline_s, request.kv_sources
+            )
         except PrepareRefused as refusal:
             return PrepareReply(ok=False, why=str(refusal))
         return PrepareReply(ok=True, bytes_moved=prepared.bytes_moved, digest=prepared.digest)
 
     def Release(self, request: SliceRef, context: grpc.ServicerContext) -> Empty:
-        self._agent.release((request.model, request.first, request.last))
+        self._agent.release(_piece(request))
         return Empty()
 
     def Status(self, request: Empty, context: grpc.ServicerContext) -> NodeStatus:
@@ -89,7 +98,7 @@ class AgentControl(AgentServicer):
             served=self._agent.served,
             refused=self._agent.refused,
             busy_s=busy_us / 1e6,
-            slices=[SliceRef(model=model, first=first, last=last) for model, first, last in slices],
+            slices=[SliceRef(model=p.model, first=p.first, last=p.last, part=p.part) for p in slices],
         )
 
     def SetLoad(self, request: LoadRequest, context: grpc.ServicerContext) -> Empty:
@@ -118,7 +127,10 @@ class PhoneControl(PhoneServicer):
         self._client = client
 
     def Switch(self, request: SwitchRequest, context: grpc.ServicerContext) -> Empty:
-        self._client.switch(request.epoch, {route.stream: list(route.hops) for route in request.routes})
+        routes = {route.stream: list(route.hops) for route in request.routes}
+        reaches = {(r.from_address, r.to_address): Reach(r.rate_bps, r.delay_us) for r in request.reaches}
+        known = Known(dict(request.flops_per_s), reaches)
+        self._client.switch(request.epoch, routes, lost=set(request.lost), known=known)
         return Empty()
 
     def Status(self, request: Empty, context: grpc.ServicerContext) -> PhoneStatus:

@@ -15,6 +15,9 @@ from nodes.agent import Agent, HostSpec, Record
 from nodes.client import Client, Samples, StreamSpec
 from nodes.clock import MonotonicClock, Timer
 from nodes.control import AgentControl, ControlServer, PhoneControl
+from nodes.permit import Permit
+from nodes.quantise import Wish
+from nodes.sealing import Sealing
 from nodes.slices import Costs, Loader
 from nodes.transport import STREAMS_MAX, DataServer
 
@@ -31,6 +34,10 @@ class Parts:
     streams: Sequence[StreamSpec] = ()
     samples: Mapping[str, Samples] = field(default_factory=dict)
     id_start: int = 0
+    batch: Mapping[str, int] = field(default_factory=dict)  # requests of a model that may run together
+    wire: Wish = "fp32"
+    sealing: Sealing = field(default_factory=Sealing)
+    permit: Permit = field(default_factory=Permit)
 
 
 class Host:
@@ -42,7 +49,18 @@ class Host:
         self._ended = threading.Event()
         # threads are made as calls come: one for each incoming edge, a few for control
         self._pool = ThreadPoolExecutor(STREAMS_MAX + CONTROL_THREADS, thread_name_prefix="rpc")
-        self.agent = Agent(spec, self.clock, self.timer, loader=parts.loader, costs=parts.costs, record=record)
+        self.agent = Agent(
+            spec,
+            self.clock,
+            self.timer,
+            loader=parts.loader,
+            costs=parts.costs,
+            record=record,
+            batch=parts.batch,
+            wire=parts.wire,
+            sealing=parts.sealing,
+            permit=parts.permit,
+        )
         self.client = (
             Client(self.agent, self.timer, parts.streams, parts.samples, record, id_start=parts.id_start)
             if parts.streams
@@ -50,7 +68,7 @@ class Host:
         )
         control = AgentControl(self.agent, self.client, self.clock, self.timer, self._ended.set)
         phone = PhoneControl(spec.name, self.client) if self.client else None
-        self._data = DataServer(spec.address, self.agent, self._pool)
+        self._data = DataServer(spec.address, self.agent, self._pool, parts.sealing)
         self._control = ControlServer(parts.sockets / f"{spec.name}.sock", control, phone, self._pool)
 
     def wait(self) -> None:

@@ -73,6 +73,13 @@ def make(family: str, seed: int, index: int) -> Input:
     return np.array([_tokens(config, seed, index)], dtype=np.int64)
 
 
+def text(family: str, words: str) -> Input:
+    """A text as the model takes it, int64 (1, T). Raises UnknownFamily, NotInstalled; UnicodeError beside ASCII."""
+    config = config_of(family)
+    ids = smollm.tokenise(words) if isinstance(config, LlamaConfig) and config.pretrained else spelt(words)
+    return np.array([ids], dtype=np.int64)
+
+
 def frame(seed: int, index: int, height: int, width: int) -> npt.NDArray[np.uint8]:
     """Frame `index` of a scene, uint8 (height, width, 3): a slope of light, moving rectangles, sensor noise."""
     scene = np.random.default_rng([seed, 0])

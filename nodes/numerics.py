@@ -1,10 +1,9 @@
 """The loader of runs with real numbers: slices of torch models from mapped or received weights.
 
-The only file that joins the agent's bytes to torch. Operands are kept at multiples of 64 bytes, because a matrix
-product may round differently when they lie otherwise: a moved slice answers as the unsplit model does, bit for bit.
+Operands are kept at multiples of 64 bytes, because a matrix product may round differently when they lie otherwise: a
+moved slice answers as the unsplit model does, bit for bit.
 """
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,19 +12,24 @@ from pathlib import Path
 import torch
 
 from nodes import weights
+from nodes.caches import Caches
 from nodes.codec import Tensor
-from nodes.models.config import UnknownFamily, weight_shapes
-from nodes.slices import BadTensor, Loaded, LoadError, Run, Weights
+from nodes.models.config import UnknownFamily, config_of, weight_shapes
+from nodes.models.generate import next_token
+from nodes.models.shares import ShareError
+from nodes.numericparts import load_part
+from nodes.optimise import Level, cut_at
+from nodes.rawtensors import DTYPES, raw, view
+from nodes.slices import BadTensor, GoOn, Kept, Loaded, LoadedPart, LoadError, Run, Weights
 from nodes.slicing import Slice, SliceError, cut, one_thread
 from nodes.tensorfile import TensorFileError
-
-DTYPES = {"uint8": torch.uint8, "int64": torch.int64, "float32": torch.float32}
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
     family: str
     weights_file: Path
+    optimise: Level = "none"
 
 
 class Numeric:
@@ -39,23 +43,34 @@ class Numeric:
 
     def load(self, model: str, first: int, last: int, received: Weights | None) -> Loaded:
         """Raises LoadError when weights are missing or do not fit."""
-        family = self._models[model].family
+        family, level = self._models[model].family, self._models[model].optimise
         with _load_errors():
             if received is None:
-                piece = cut(family, self._here(model), first, last)
+                piece = cut_at(level, family, self._here(model), first, last)
                 weights.populate(piece.weights.values())
             else:
-                piece = cut(family, _arrived(received, weight_shapes(family, first, last)), first, last)
+                arrived = _arrived(received, weight_shapes(family, first, last))
+                piece = cut_at(level, family, arrived, first, last)
             if self._warm:
                 piece(_any_input(piece))
-            return Loaded(_runner(piece), piece.digest)
+            generator = _generator(piece, last == len(config_of(family).units()))
+            generates = getattr(config_of(family), "enters", None) is not None
+            return Loaded(_runner(piece), piece.digest, generator if generates else None)
+
+    def load_part(self, model: str, block: int, part: str) -> LoadedPart:
+        """Raises LoadError when there is no such part."""
+        with _load_errors():
+            return load_part(self._models[model].family, self._here(model), block, part)
 
     def weights(self, model: str, block: int) -> Iterable[tuple[str, Tensor]]:
         """Raises LoadError when they cannot be read."""
         with _load_errors():
             held = cut(self._models[model].family, self._here(model), block, block + 1).weights
         for name in sorted(held):
-            yield name, _bytes_of(held[name])
+            yield name, raw(held[name])
+
+    def keep(self, model: str) -> Kept:
+        return Caches(config_of(self._models[model].family).units())
 
     def _here(self, model: str) -> dict[str, torch.Tensor]:
         if model not in self._mapped:
@@ -68,13 +83,13 @@ class Numeric:
 def _load_errors() -> Iterator[None]:
     try:
         yield
-    except (SliceError, UnknownFamily, weights.WeightsError, TensorFileError, BadTensor, OSError) as error:
+    except (SliceError, ShareError, UnknownFamily, weights.WeightsError, TensorFileError, BadTensor, OSError) as error:
         raise LoadError(str(error)) from error
 
 
 def _arrived(received: Weights, declared: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
     """Raises WeightsError unless all are of the declared shapes; copies, which torch allocates and so aligns."""
-    tensors = {name: _view(tensor) for block in received.values() for name, tensor in block.items()}
+    tensors = {name: view(tensor) for block in received.values() for name, tensor in block.items()}
     weights.check(tensors, declared, "what arrived")
     return {name: torch.empty(tensor.shape).copy_(tensor) for name, tensor in tensors.items()}
 
@@ -86,23 +101,23 @@ def _any_input(piece: Slice) -> torch.Tensor:
 def _runner(piece: Slice) -> Run:
     def run(tensor: Tensor) -> Tensor:
         try:
-            return _bytes_of(piece(_view(tensor)))
+            return raw(piece(view(tensor)))
         except SliceError as error:
             raise BadTensor(str(error)) from error
 
     return run
 
 
-def _view(tensor: Tensor) -> torch.Tensor:
-    """The tensor where its bytes lie; a slice copies it if that is no multiple of 64. Raises BadTensor."""
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*not writable.*")  # nothing writes to an input
-            return torch.frombuffer(tensor.data, dtype=DTYPES[tensor.dtype]).view(tensor.shape)
-    except (KeyError, ValueError, RuntimeError, TypeError) as error:  # no such type, no bytes, not as many
-        raise BadTensor(f"{tensor.size_bytes} bytes are no {tensor.dtype} {tensor.shape}: {error}") from error
+def _generator(piece: Slice, ends: bool) -> GoOn:
+    def go_on(tensor: Tensor, kept: Kept, position: int, tokens: int) -> Tensor:
+        assert isinstance(kept, Caches)
+        caches = kept.of(piece, position)
+        try:
+            scores = piece.step(view(tensor), caches) if position else piece(view(tensor), caches)
+        except SliceError as error:
+            raise BadTensor(str(error)) from error
+        if (length := kept.length(piece)) not in {None, position + tokens}:
+            raise BadTensor(f"{length} tokens so far, not {position} and {tokens}")
+        return raw(torch.tensor([[next_token(scores)]]) if ends else scores)
 
-
-def _bytes_of(tensor: torch.Tensor) -> Tensor:
-    array = tensor.detach().numpy()
-    return Tensor(array.dtype.name, tuple(array.shape), array.data.cast("B"))
+    return go_on

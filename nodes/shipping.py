@@ -12,7 +12,9 @@ import grpc
 from nodes import codec
 from nodes.codec import FrameError, Tensor
 from nodes.proto.data_pb2 import WeightsHeader, WeightsRequest
+from nodes.sealing import Sealing, door
 from nodes.slices import Weights
+from nodes.tls import told
 from nodes.transport import WEIGHTS, open_channel
 
 
@@ -114,20 +116,25 @@ class Unpacking:
         self.done = True
 
 
-def fetch(address: str, request: WeightsRequest, *, limit_bytes: int, deadline_s: float) -> tuple[Weights, int]:
+def fetch(
+    address: str, request: WeightsRequest, *, limit_bytes: int, deadline_s: float, sealing: Sealing | None = None
+) -> tuple[Weights, int]:
     """The blocks from the agent at `address`, and how many bytes they were; raises `ShippingError`.
 
     Uses a connection of its own, so that requests do not wait behind weights in one window.
     """
     unpacking, moved_bytes = Unpacking(request.first, request.last, limit_bytes), 0
-    channel = open_channel(address)
+    sealing = sealing or Sealing()
+    sealed = sealing.seals_weights(request)
+    identity = sealing.who(sealed=sealed)
+    channel = open_channel(door(address, sealed=sealed), identity)
     try:
         for frame in channel.unary_stream(WEIGHTS)(request.SerializeToString(), timeout=deadline_s):
             moved_bytes += unpacking.push(frame)
     except FrameError as error:
         raise ShippingError(f"{address} sent bad weights: {error.why}") from error
     except grpc.RpcError as error:
-        why = f"{error.code().name}: {error.details()}"
+        why = f"{error.code().name}: {told(error.details() or '', identity)}"
         raise ShippingError(f"{address} did not send the weights: {why}") from error
     finally:
         channel.close()

@@ -17,7 +17,7 @@ from testbed.experiment.schema import Event, Experiment, Impaired, Node, Way
 from testbed.failures import cut_events, failure_changes
 from testbed.handovers import handover_changes
 from testbed.impairment import fields, loss_ppm, show
-from testbed.plan import Change, HostPlan, LinkPlan, ModelPlan, Plan, SlaPlan, StreamPlan, SwitchPlan
+from testbed.plan import Change, GeneratePlan, HostPlan, LinkPlan, ModelPlan, Plan, SlaPlan, StreamPlan, SwitchPlan
 from testbed.quantity import PPM, show_duration
 from testbed.schedule import Lane, LinkEvent, schedule
 from testbed.trace.series import Direction
@@ -33,6 +33,8 @@ class ModelFiles:
     weights: str
     answers: str
     inputs: int
+    graphs: str = ""  # a folder, of the runtime onnxruntime
+    off_plain: float = 0.0  # of an optimised model
 
 
 def seed_for(seed: int, concern: str) -> int:
@@ -52,9 +54,9 @@ def compile_plan(
     Raises KeyError for a model without files.
     """
     lanes = list(_lanes(experiment))
-    node_changes = [*_first_loads(experiment), *_node_events(experiment)]
-    node_changes += handover_changes(experiment, lambda phone: _gauss(experiment.seed, phone))
-    node_changes += failure_changes(experiment)
+    node_changes = [*_first_loads(experiment), *_traced_loads(experiment), *_node_events(experiment)]
+    moves = list(handover_changes(experiment, lambda phone: _gauss(experiment.seed, phone)))
+    node_changes += [*moves, *failure_changes(experiment, moves)]
     link_events = [*_link_events(experiment), *cut_events(experiment)]
     timed = schedule(lanes, link_events, node_changes, experiment.duration_us, replans=replans)
     return Plan(
@@ -81,7 +83,11 @@ def compile_plan(
             if (zones := getattr(experiment.privacy, kind)) is not None
         },
         weights=experiment.weights,
+        kv=experiment.kv,
         numerics=experiment.numerics,
+        wire=experiment.wire,
+        encrypt=experiment.encrypt,
+        compute=experiment.compute,
         probes=experiment.probes,
         telemetry_period_us=experiment.telemetry_period_us,
     )
@@ -105,6 +111,8 @@ def _host(name: str, node: Node, number: int) -> HostPlan:
         flops_per_s=node.flops_per_s or device.flops_per_s,
         memory_bytes=node.memory_bytes or device.memory_bytes,
         memory_bytes_per_s=node.memory_bytes_per_s or device.memory_bytes_per_s,
+        discipline=node.discipline,
+        cpus_ppm=node.cpus_ppm or device.cpus_ppm or 0,
     )
 
 
@@ -117,7 +125,19 @@ def _switches(experiment: Experiment) -> Iterator[SwitchPlan]:
 def _models(experiment: Experiment, files: Mapping[str, ModelFiles]) -> Iterator[ModelPlan]:
     for name, model in experiment.models.items():
         held = files[name]
-        yield ModelPlan(name, model.family, held.weights, held.answers, held.inputs)
+        paths = (held.weights, held.answers, held.inputs)
+        yield ModelPlan(
+            name,
+            model.family,
+            *paths,
+            model.batch,
+            model.runtime,
+            held.graphs,
+            model.optimise,
+            held.off_plain,
+            model.result_cache,
+            grain=model.grain,
+        )
 
 
 def _streams(experiment: Experiment) -> Iterator[StreamPlan]:
@@ -132,7 +152,9 @@ def _streams(experiment: Experiment) -> Iterator[StreamPlan]:
                 Random(seed_for(experiment.seed, f"arrivals:{name}")),
                 requests=flow.requests,
             )
-            yield StreamPlan(name, flow.model, phone, times, flow.deadline_us)
+            wish = flow.generate
+            generate = GeneratePlan(wish.tokens, wish.deadline_us, wish.end) if wish else None
+            yield StreamPlan(name, flow.model, phone, times, flow.deadline_us, generate)
 
 
 def _lanes(experiment: Experiment) -> Iterator[Lane]:
@@ -213,6 +235,17 @@ def _first_loads(experiment: Experiment) -> Iterator[Change]:
             yield Change(0, "load", name, value=node.load_ppm)
 
 
+def _traced_loads(experiment: Experiment) -> Iterator[Change]:
+    """Steps of a trace are no events; an event of the node's load replaces the trace from then on."""
+    for name, node in experiment.nodes.items():
+        if (loads := experiment.loads(name)) is None:
+            continue
+        events = [event.at_us for event in experiment.events if event.load == name]
+        until_us = min([*events, experiment.duration_us])
+        for t_us, share_ppm in loads.changes(experiment.trace_end, until_us, node.load_ppm):
+            yield Change(t_us, "load", name, value=share_ppm)
+
+
 def _node_events(experiment: Experiment) -> Iterator[Change]:
     for event in experiment.events:
         if event.load is not None:
@@ -222,3 +255,7 @@ def _node_events(experiment: Experiment) -> Iterator[Change]:
             yield Change(event.at_us, "node_down", event.node_down, text=f"{event.node_down}: down")
         elif event.node_up is not None:
             yield Change(event.at_us, "node_up", event.node_up, text=f"{event.node_up}: up")
+        elif event.privacy is not None:
+            for kind, zones in event.privacy.model_dump(exclude_none=True).items():
+                text = f"privacy: {kind} only in {', '.join(zones)}"
+                yield Change(event.at_us, "privacy", kind, place=",".join(zones), text=text)

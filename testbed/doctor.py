@@ -16,7 +16,7 @@ from typing import Literal
 
 from testbed import packages
 from testbed.cache import cache_folder
-from testbed.kernel import build
+from testbed.kernel import build, cgroup
 
 Kernel = Literal["guest", "host"]
 Clock = Literal["virtual", "real"]
@@ -208,6 +208,7 @@ def _host_kernel() -> list[Check]:
         _probe("veth on host", veth, "works", "modprobe veth"),
         _probe("netem on host", netem, "works", "modprobe sch_netem; a kernel without it can't shape"),
         _datapath(),
+        _control_groups(),
     ]
 
 
@@ -216,6 +217,13 @@ def _datapath() -> Check:
     there = Path("/sys/module/openvswitch").exists()
     found = "the kernel forwards" if there else "no openvswitch module loaded: the switch forwards in userspace"
     return Check("kernel datapath", there, found, "" if there else "modprobe openvswitch, for --kernel host only")
+
+
+def _control_groups() -> Check:
+    """Only `compute: cgroup` needs them."""
+    name, lacks = "control groups", cgroup.missing()
+    remedy = "for compute: cgroup with --kernel host only: be root at the top of the machine's control groups"
+    return Check(name, not lacks, lacks or "processors and memory can be limited", remedy if lacks else "")
 
 
 def _size() -> list[Check]:

@@ -76,6 +76,8 @@ class HostPlan:
     flops_per_s: int
     memory_bytes: int
     memory_bytes_per_s: int
+    discipline: Literal["fifo", "ps"] = "fifo"
+    cpus_ppm: int = 0  # with compute "cgroup": processors that its agent gets
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,22 @@ class ModelPlan:
     weights_file: str  # absolute path of the safetensors file, read-only
     answers_file: str  # safetensors: "input.<i>" and "answer.<i>" of the unsplit model
     inputs: int  # how many different inputs; request k of a stream takes input k % inputs
+    batch: int = 1  # waiting requests of a slice that may run together
+    runtime: Literal["torch", "onnxruntime"] = "torch"
+    graphs_folder: str = ""  # of the runtime onnxruntime (nodes.onnxexport)
+    optimise: Literal["none", "torchscript", "int8"] = "none"  # of its slices (nodes.optimise)
+    off_plain: float = 0.0  # relative error of the optimised model against the plain one, the worst of the inputs
+    result_cache: int = 0  # answers that each phone keeps (nodes.resultcache)
+    grain: Literal["layers", "heads"] = "layers"
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratePlan:
+    """Each arrival begins a session, which asks for one token after another."""
+
+    tokens: int
+    deadline_us: int  # of a whole session
+    end: int | None = None  # the token after which it is over
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +130,7 @@ class StreamPlan:
     phone: str
     arrivals_us: tuple[int, ...]  # when each request is sent
     deadline_us: int
+    generate: GeneratePlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +139,14 @@ class Change:
 
     t_us: int
     what: Literal[
-        "link", "load", "node_down", "node_up", "detach", "attach", "link_down", "link_up", "switch_down", "switch_up"
-    ]
-    target: str  # link (that of a phone to detach and attach), or node
+        "link", "load", "node_down", "node_up", "detach", "attach", "link_down", "link_up", "switch_down", "switch_up",
+        "privacy",
+    ]  # fmt: skip
+    target: str  # link (that of a phone to detach and attach), or node, or privacy class
     direction: Literal["up", "down", ""] = ""
     shape: Shape | None = None
     value: int = 0  # load: ppm; detach: how long until it is attached, us
-    place: str = ""  # detach, attach: the base station
+    place: str = ""  # detach, attach: the base station; privacy: the zones the class may enter, with commas
     cause: str = ""  # link_down, link_up: which failure; a link is up when no failure holds it down
     text: str = ""  # not empty: an event of the experiment, not a step of a trace
 
@@ -156,7 +176,11 @@ class Plan:
     detection: dict[str, Any] = field(default_factory=dict)  # of controller.detect.Rule; empty: its own
     zones: dict[str, tuple[str, ...]] = field(default_factory=dict)  # privacy class -> zones it may enter
     weights: Literal["prestaged", "transfer"] = "prestaged"
+    kv: Literal["copy", "prefill", "auto"] = "copy"
     numerics: bool = True
+    wire: Literal["fp32", "fp16", "int8", "auto"] = "fp32"  # float32 between hosts
+    encrypt: Literal["none", "sensitive", "all"] = "none"
+    compute: Literal["model", "cgroup"] = "model"
     probes: bool = True  # of delays, while the run goes on
     datapath: Literal["user", "kernel"] = "kernel"  # Open vSwitch's
     telemetry_period_us: int = 1_000_000
@@ -183,13 +207,20 @@ def from_json(text: str) -> Plan:
                 LinkPlan(**{**link, "up": _shape(link["up"]), "down": _shape(link["down"])}) for link in raw["links"]
             ),
             "models": tuple(ModelPlan(**m) for m in raw["models"]),
-            "streams": tuple(StreamPlan(**{**s, "arrivals_us": tuple(s["arrivals_us"])}) for s in raw["streams"]),
+            "streams": tuple(_stream(s) for s in raw["streams"]),
             "changes": tuple(
                 Change(**{**c, "shape": None if c["shape"] is None else _shape(c["shape"])}) for c in raw["changes"]
             ),
             "sla": SlaPlan(**raw["sla"]),
             "zones": {k: tuple(v) for k, v in raw["zones"].items()},
         }
+    )
+
+
+def _stream(raw: dict[str, Any]) -> StreamPlan:
+    generate = raw.get("generate")
+    return StreamPlan(
+        **{**raw, "arrivals_us": tuple(raw["arrivals_us"]), "generate": generate and GeneratePlan(**generate)}
     )
 
 

@@ -24,8 +24,9 @@ from testbed.cache import cache_folder
 from testbed.compile import ModelFiles, compile_plan
 from testbed.emulation.live import LiveReader
 from testbed.experiment import Experiment, load_experiment
+from testbed.identities import save_certificates
 from testbed.journal import Journal
-from testbed.kernel import build, host
+from testbed.kernel import build, cgroup, host
 from testbed.kernel.cycles import save_calibration
 from testbed.kernel.guest import GuestFailed, GuestOptions, run_guest
 from testbed.kernel.sandbox import dies_with_parent
@@ -99,6 +100,7 @@ def load(path: Path, options: RunOptions) -> Experiment:
 def _run(experiment: Experiment, path: Path, options: RunOptions, progress: Progress) -> Run:
     options = options.timed(experiment)
     kernel = kernel_of(options)
+    check_compute(experiment, options)
     folder = new_folder(experiment, options)
     started = time.monotonic()
     progress.phase("models")
@@ -112,10 +114,11 @@ def _run(experiment: Experiment, path: Path, options: RunOptions, progress: Prog
     save_calibration(folder)
     if plan.probes:
         save_frames(plan, folder)
+    save_certificates(plan, folder)
     _record_run(folder, plan, options)
     progress.phase("guest" if options.kernel == "guest" else "sandbox")
     try:
-        emulate(kernel, folder, options, progress, DIRECTOR)
+        emulate(kernel, folder, options, progress, DIRECTOR, control_groups=plan.compute == "cgroup")
     except GuestFailed as failure:
         (folder / "FAILED.txt").write_text(f"{failure}\n")
         write_results(folder)  # what there is of it, as INVALID
@@ -164,6 +167,19 @@ def kernel_of(options: RunOptions) -> Path | None:
     return kernel
 
 
+def check_compute(experiment: Experiment, options: RunOptions) -> None:
+    """RunFailed when control groups are asked for and cannot be had."""
+    if experiment.compute != "cgroup":
+        return
+    if options.kernel != "host":
+        raise RunFailed(
+            "compute: cgroup limits the machine's own processors: add --kernel host, as root; "
+            "in the guest kernel compute is modelled (compute: model)"
+        )
+    if lacks := cgroup.missing():
+        raise RunFailed(f"this machine cannot do compute: cgroup: {lacks}. compute: model needs no control groups")
+
+
 def replans(options: RunOptions) -> bool:
     """Whether a new rate holds for what is queued already."""
     return options.kernel == "guest" and build.replans()
@@ -188,9 +204,12 @@ def _model_files(experiment: Experiment) -> dict[str, ModelFiles]:
     cache = cache_folder("models")
     found = {}
     for name, model in experiment.models.items():
-        command = [sys.executable, "-m", "nodes.answers", "--family", model.family, "--inputs", str(model.inputs)]
+        inputs = len(model.prompts) or model.inputs
+        command = [sys.executable, "-m", "nodes.answers", "--family", model.family, "--inputs", str(inputs)]
+        command += [word for prompt in model.prompts for word in ("--prompt", prompt)]
+        command += ["--tokens", str(_tokens(experiment, name)), "--optimise", model.optimise]
         done = subprocess.run(
-            [*command, "--seed", str(WEIGHTS_SEED), "--cache", str(cache)],
+            [*command, "--seed", str(WEIGHTS_SEED), "--cache", str(cache), "--runtime", model.runtime],
             capture_output=True,
             text=True,
             check=False,
@@ -200,11 +219,31 @@ def _model_files(experiment: Experiment) -> dict[str, ModelFiles]:
         if done.returncode:
             raise RunFailed(f"the model {name} could not be made: {done.stderr.strip()[-400:]}")
         paths = json.loads(done.stdout)
-        found[name] = ModelFiles(paths["weights_file"], paths["answers_file"], model.inputs)
+        found[name] = ModelFiles(
+            paths["weights_file"],
+            paths["answers_file"],
+            inputs,
+            paths.get("graphs_folder", ""),
+            paths.get("off_plain", 0.0),
+        )
     return found
 
 
-def emulate(kernel: Path | None, folder: Path, options: RunOptions, progress: Progress, director: str) -> None:
+def _tokens(experiment: Experiment, model: str) -> int:
+    """The most that a session asks of a model."""
+    wishes = [flow.generate.tokens for flow in experiment.workload.values() if flow.model == model and flow.generate]
+    return max(wishes, default=0)
+
+
+def emulate(
+    kernel: Path | None,
+    folder: Path,
+    options: RunOptions,
+    progress: Progress,
+    director: str,
+    *,
+    control_groups: bool = False,
+) -> None:
     """Run a director on the plan of the folder to its end. Raises GuestFailed."""
     reader = LiveReader(folder)
 
@@ -217,7 +256,7 @@ def emulate(kernel: Path | None, folder: Path, options: RunOptions, progress: Pr
 
     limits = GuestOptions(options.clock or "virtual", options.memory, options.wall_limit_s)
     if kernel is None:
-        host.run_on_host(folder, director, limits, show)
+        host.run_on_host(folder, director, limits, show, control_groups=control_groups)
     else:
         run_guest(kernel, folder, director, limits, show)
     if not (folder / "done.json").exists():
@@ -244,6 +283,11 @@ def _record_run(folder: Path, plan: Plan, options: RunOptions) -> None:
             links=[link.name for link in plan.links],
             shapes=list(first_shapes(plan)),
             replans=replans(options),
+            optimised={
+                model.name: {"level": model.optimise, "off_plain": model.off_plain}
+                for model in plan.models
+                if model.optimise != "none"
+            },
             steps=sum(change.what == "link" for change in plan.changes),
             states=sum(change.what.startswith(("link_", "switch_")) for change in plan.changes),
         )

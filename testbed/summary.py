@@ -13,10 +13,17 @@ Definitions, on which every figure here rests:
 * *Phases* of an event, by time of sending: before = since the last event; during = from the event to the end of the
   recovery (one window if nothing was violated, the next event at the latest); after = from there to the next event.
 * *lost*: sent, by the `end` record, and in no `request` record. *duplicated*: further answers to a request.
-* `bytes.data`: what network spans carried, of ok and failed requests. `bytes.moves`: what the prepare phases of moves
-  carried, aborted ones included: those bytes crossed the network too. The first placement (epoch 1) is not a move.
+* `bytes.data`: what network spans carried, of ok and failed requests, and `part` records within layers by parts.
+  `bytes.moves`: what the prepare phases of moves carried, aborted ones included: those bytes crossed the network too,
+  and the keys and values that were pulled after a switch. The first placement (epoch 1) is not a move.
+* *sessions*, when there are any: each round is a request, of one token. *first token*: from the arrival to the first
+  answer; *tokens a second*: of one session, behind its first token. *replays*: lives that a lost one was followed by.
 * *handovers*: each as it was asked for and as the phone's own probes measured it; null where no answer came again.
-* *answers*: ok requests compared with the unsplit model, and how many were equal.
+* *cache*, where a model has one: requests that a phone looked up among the answers it keeps, and those that it found.
+* *optimised*, where a model is: how, and how far the unsplit optimised model is off the plain one (worst input).
+* *answers*: ok requests compared with the unsplit model, and how many were equal, to the bit; `relative_error` is
+  |answer - right| / |right|, mean and worst of the answers it can be told of. *wire*: what travelled with fewer bits,
+  by how: so many hops of ok and failed requests, and the relative error of the tensors they carried.
 """
 
 from collections import defaultdict
@@ -71,13 +78,18 @@ def summarise(records: Iterable[Record]) -> Summary:
             "violated_s": sum(bad for _, _, bad in steps),
             "recovery_s": _recovery([event["recovery_s"] for event in happened]),
         },
-        "bytes": {"data": _data_bytes(requests), "moves": _moved_bytes(kinds["move"])},
+        "bytes": {"data": _data_bytes(requests, kinds["part"]), "moves": _moved_bytes(kinds["move"], kinds["kv"])},
+        **({"sessions": _sessions(kinds["session"])} if kinds["session"] else {}),
         "moves": _moves(kinds["move"]),
         "decision_ms": _decisions(kinds["decision"]),
         "answers": {
             "checked": sum(r["outcome"] == "ok" and bool(r["checked"]) for r in requests),
             "equal": sum(r["outcome"] == "ok" and bool(r["checked"]) and bool(r["equal"]) for r in requests),
+            "relative_error": _errors([e for r in requests if (e := r.get("relative_error")) is not None]),
         },
+        **({"cache": _cache(looked)} if (looked := [r for r in requests if "cached" in r]) else {}),
+        **({"optimised": run["optimised"]} if run.get("optimised") else {}),
+        "wire": _wire(requests),
         "events": [event | _phases(requests, event) for event in happened],
         "handovers": _handovers(kinds["handover"]),
         "streams": _streams(run.get("streams", ()), requests),
@@ -201,16 +213,56 @@ def _requests(records: Sequence[Record], requests: Sequence[Record], end: Record
     }
 
 
-def _data_bytes(requests: Iterable[Record]) -> int:
-    return sum(span["size_bytes"] for r in requests for span in r["spans"] if span["kind"] == "network")
+def _data_bytes(requests: Iterable[Record], parts: Iterable[Record]) -> int:
+    carried = (int(span["size_bytes"]) for r in requests for span in r["spans"] if span["kind"] == "network")
+    return sum(carried) + sum(int(part["sent_bytes"]) for part in parts)
+
+
+def _wire(requests: Iterable[Record]) -> dict[str, Any]:
+    found: dict[str, list[float]] = defaultdict(list)
+    for request in requests:
+        for span in request["spans"]:
+            if wire := span.get("wire"):
+                found[wire].append(span["relative_error"])
+    return {wire: {"hops": len(errors), "relative_error": _errors(errors)} for wire, errors in sorted(found.items())}
+
+
+def _cache(looked: Sequence[Record]) -> dict[str, float | int]:
+    hits = sum(bool(request["cached"]) for request in looked)
+    return {"hits": hits, "lookups": len(looked), "ratio": hits / len(looked)}
+
+
+def _errors(values: Sequence[float]) -> dict[str, float] | None:
+    """None: there were none."""
+    return {"mean": sum(values) / len(values), "worst": max(values)} if values else None
 
 
 def real_moves(moves: Iterable[Record]) -> list[Record]:
     return [move for move in moves if move["epoch"] > 1]
 
 
-def _moved_bytes(moves: Iterable[Record]) -> int:
-    return sum(move["bytes"] or 0 for move in real_moves(moves) if move["phase"] == "prepare")
+def _moved_bytes(moves: Iterable[Record], pulls: Iterable[Record]) -> int:
+    carried: list[int] = [move["bytes"] or 0 for move in real_moves(moves) if move["phase"] == "prepare"]
+    return sum([*carried, *(pull["bytes"] for pull in pulls if pull["phase"] == "switch")])
+
+
+def _sessions(records: Sequence[Record]) -> dict[str, Any]:
+    done = [r for r in records if r["outcome"] == "ok"]
+    first = [UNANSWERED if r["first_us"] is None else float(r["first_us"] - r["begun_us"]) for r in records]
+    spoken = [r for r in records if len(r["tokens"]) > 1 and r["done_us"] > r["first_us"]]
+    rates = sorted((len(r["tokens"]) - 1) * 1e6 / (r["done_us"] - r["first_us"]) for r in spoken)
+    return {
+        "started": len(records),
+        "finished": len(done),
+        "failed": len(records) - len(done),
+        "tokens": sum(len(r["tokens"]) for r in records),
+        "replays": sum(r["replays"] for r in records),
+        "first_token_ms": {f"p{percent}": _ms(percentile(first, percent)) for percent in PERCENTS},
+        "tokens_per_s": {
+            "median": round(rates[len(rates) // 2], 3) if rates else None,
+            "slowest": round(rates[0], 3) if rates else None,
+        },
+    }
 
 
 def _moves(records: Iterable[Record]) -> dict[str, int]:

@@ -24,24 +24,28 @@ class StartRequest(_message.Message):
     def __init__(self, t0_us: _Optional[int] = ...) -> None: ...
 
 class SliceRef(_message.Message):
-    __slots__ = ("model", "first", "last")
+    __slots__ = ("model", "first", "last", "part")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     FIRST_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
     model: str
     first: int
     last: int
-    def __init__(self, model: _Optional[str] = ..., first: _Optional[int] = ..., last: _Optional[int] = ...) -> None: ...
+    part: str
+    def __init__(self, model: _Optional[str] = ..., first: _Optional[int] = ..., last: _Optional[int] = ..., part: _Optional[str] = ...) -> None: ...
 
 class PrepareRequest(_message.Message):
-    __slots__ = ("slice", "source_address", "deadline_s")
+    __slots__ = ("slice", "source_address", "deadline_s", "kv_sources")
     SLICE_FIELD_NUMBER: _ClassVar[int]
     SOURCE_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
+    KV_SOURCES_FIELD_NUMBER: _ClassVar[int]
     slice: SliceRef
     source_address: str
     deadline_s: float
-    def __init__(self, slice: _Optional[_Union[SliceRef, _Mapping]] = ..., source_address: _Optional[str] = ..., deadline_s: _Optional[float] = ...) -> None: ...
+    kv_sources: _containers.RepeatedCompositeFieldContainer[_data_pb2.Held]
+    def __init__(self, slice: _Optional[_Union[SliceRef, _Mapping]] = ..., source_address: _Optional[str] = ..., deadline_s: _Optional[float] = ..., kv_sources: _Optional[_Iterable[_Union[_data_pb2.Held, _Mapping]]] = ...) -> None: ...
 
 class PrepareReply(_message.Message):
     __slots__ = ("ok", "why", "bytes_moved", "digest")
@@ -106,12 +110,37 @@ class Route(_message.Message):
     def __init__(self, stream: _Optional[str] = ..., hops: _Optional[_Iterable[_Union[_data_pb2.Hop, _Mapping]]] = ...) -> None: ...
 
 class SwitchRequest(_message.Message):
-    __slots__ = ("epoch", "routes")
+    __slots__ = ("epoch", "routes", "lost", "reaches", "flops_per_s")
+    class FlopsPerSEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     ROUTES_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    REACHES_FIELD_NUMBER: _ClassVar[int]
+    FLOPS_PER_S_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     routes: _containers.RepeatedCompositeFieldContainer[Route]
-    def __init__(self, epoch: _Optional[int] = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ...) -> None: ...
+    lost: _containers.RepeatedScalarFieldContainer[str]
+    reaches: _containers.RepeatedCompositeFieldContainer[Reach]
+    flops_per_s: _containers.ScalarMap[str, int]
+    def __init__(self, epoch: _Optional[int] = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ..., lost: _Optional[_Iterable[str]] = ..., reaches: _Optional[_Iterable[_Union[Reach, _Mapping]]] = ..., flops_per_s: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class Reach(_message.Message):
+    __slots__ = ("from_address", "to_address", "rate_bps", "delay_us")
+    FROM_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    TO_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    RATE_BPS_FIELD_NUMBER: _ClassVar[int]
+    DELAY_US_FIELD_NUMBER: _ClassVar[int]
+    from_address: str
+    to_address: str
+    rate_bps: int
+    delay_us: int
+    def __init__(self, from_address: _Optional[str] = ..., to_address: _Optional[str] = ..., rate_bps: _Optional[int] = ..., delay_us: _Optional[int] = ...) -> None: ...
 
 class Outcome(_message.Message):
     __slots__ = ("stream", "request_id", "sent_us", "done_us", "ok")

@@ -116,7 +116,7 @@ class AgentServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Connect(self, request, context):
-        """opens the way to a peer before the first request needs it
+        """opens the way to a peer before the first request needs it; answers when it is open
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

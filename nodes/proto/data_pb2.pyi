@@ -7,35 +7,69 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Hop(_message.Message):
-    __slots__ = ("node", "address", "first", "last")
+    __slots__ = ("node", "address", "first", "last", "part", "kv_sources", "parts")
     NODE_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     FIRST_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
+    KV_SOURCES_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
     node: str
     address: str
     first: int
     last: int
-    def __init__(self, node: _Optional[str] = ..., address: _Optional[str] = ..., first: _Optional[int] = ..., last: _Optional[int] = ...) -> None: ...
+    part: str
+    kv_sources: _containers.RepeatedCompositeFieldContainer[Held]
+    parts: _containers.RepeatedCompositeFieldContainer[Placed]
+    def __init__(self, node: _Optional[str] = ..., address: _Optional[str] = ..., first: _Optional[int] = ..., last: _Optional[int] = ..., part: _Optional[str] = ..., kv_sources: _Optional[_Iterable[_Union[Held, _Mapping]]] = ..., parts: _Optional[_Iterable[_Union[Placed, _Mapping]]] = ...) -> None: ...
+
+class Placed(_message.Message):
+    __slots__ = ("node", "address", "part", "kv_sources")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
+    KV_SOURCES_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    address: str
+    part: str
+    kv_sources: _containers.RepeatedCompositeFieldContainer[Held]
+    def __init__(self, node: _Optional[str] = ..., address: _Optional[str] = ..., part: _Optional[str] = ..., kv_sources: _Optional[_Iterable[_Union[Held, _Mapping]]] = ...) -> None: ...
+
+class Held(_message.Message):
+    __slots__ = ("address", "first", "last", "heads")
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    HEADS_FIELD_NUMBER: _ClassVar[int]
+    address: str
+    first: int
+    last: int
+    heads: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, address: _Optional[str] = ..., first: _Optional[int] = ..., last: _Optional[int] = ..., heads: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Span(_message.Message):
-    __slots__ = ("node", "step", "kind", "start_us", "end_us", "size_bytes")
+    __slots__ = ("node", "step", "kind", "start_us", "end_us", "size_bytes", "wire", "relative_error")
     NODE_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     START_US_FIELD_NUMBER: _ClassVar[int]
     END_US_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    WIRE_FIELD_NUMBER: _ClassVar[int]
+    RELATIVE_ERROR_FIELD_NUMBER: _ClassVar[int]
     node: str
     step: int
     kind: str
     start_us: int
     end_us: int
     size_bytes: int
-    def __init__(self, node: _Optional[str] = ..., step: _Optional[int] = ..., kind: _Optional[str] = ..., start_us: _Optional[int] = ..., end_us: _Optional[int] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+    wire: str
+    relative_error: float
+    def __init__(self, node: _Optional[str] = ..., step: _Optional[int] = ..., kind: _Optional[str] = ..., start_us: _Optional[int] = ..., end_us: _Optional[int] = ..., size_bytes: _Optional[int] = ..., wire: _Optional[str] = ..., relative_error: _Optional[float] = ...) -> None: ...
 
 class Header(_message.Message):
-    __slots__ = ("request_id", "stream", "model", "epoch", "step", "route", "reply_to", "dtype", "shape", "size_bytes", "chunk", "chunks", "spans", "sent_us", "error", "error_code", "deadline_us")
+    __slots__ = ("request_id", "stream", "model", "epoch", "step", "route", "reply_to", "dtype", "shape", "size_bytes", "chunk", "chunks", "spans", "sent_us", "error", "error_code", "deadline_us", "wire", "session", "life", "position", "tokens", "ended", "part", "arrived", "lane")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     STREAM_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -53,6 +87,15 @@ class Header(_message.Message):
     ERROR_FIELD_NUMBER: _ClassVar[int]
     ERROR_CODE_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_US_FIELD_NUMBER: _ClassVar[int]
+    WIRE_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    LIFE_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
+    ARRIVED_FIELD_NUMBER: _ClassVar[int]
+    LANE_FIELD_NUMBER: _ClassVar[int]
     request_id: int
     stream: str
     model: str
@@ -70,7 +113,16 @@ class Header(_message.Message):
     error: str
     error_code: str
     deadline_us: int
-    def __init__(self, request_id: _Optional[int] = ..., stream: _Optional[str] = ..., model: _Optional[str] = ..., epoch: _Optional[int] = ..., step: _Optional[int] = ..., route: _Optional[_Iterable[_Union[Hop, _Mapping]]] = ..., reply_to: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., size_bytes: _Optional[int] = ..., chunk: _Optional[int] = ..., chunks: _Optional[int] = ..., spans: _Optional[_Iterable[_Union[Span, _Mapping]]] = ..., sent_us: _Optional[int] = ..., error: _Optional[str] = ..., error_code: _Optional[str] = ..., deadline_us: _Optional[int] = ...) -> None: ...
+    wire: str
+    session: str
+    life: int
+    position: int
+    tokens: int
+    ended: bool
+    part: str
+    arrived: bool
+    lane: int
+    def __init__(self, request_id: _Optional[int] = ..., stream: _Optional[str] = ..., model: _Optional[str] = ..., epoch: _Optional[int] = ..., step: _Optional[int] = ..., route: _Optional[_Iterable[_Union[Hop, _Mapping]]] = ..., reply_to: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., size_bytes: _Optional[int] = ..., chunk: _Optional[int] = ..., chunks: _Optional[int] = ..., spans: _Optional[_Iterable[_Union[Span, _Mapping]]] = ..., sent_us: _Optional[int] = ..., error: _Optional[str] = ..., error_code: _Optional[str] = ..., deadline_us: _Optional[int] = ..., wire: _Optional[str] = ..., session: _Optional[str] = ..., life: _Optional[int] = ..., position: _Optional[int] = ..., tokens: _Optional[int] = ..., ended: _Optional[bool] = ..., part: _Optional[str] = ..., arrived: _Optional[bool] = ..., lane: _Optional[int] = ...) -> None: ...
 
 class WeightsHeader(_message.Message):
     __slots__ = ("block", "name", "dtype", "shape", "size_bytes", "chunk", "chunks", "sha256")
@@ -93,11 +145,37 @@ class WeightsHeader(_message.Message):
     def __init__(self, block: _Optional[int] = ..., name: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., size_bytes: _Optional[int] = ..., chunk: _Optional[int] = ..., chunks: _Optional[int] = ..., sha256: _Optional[bytes] = ...) -> None: ...
 
 class WeightsRequest(_message.Message):
-    __slots__ = ("model", "first", "last")
+    __slots__ = ("model", "first", "last", "session", "life", "begin", "end", "catalogue", "heads", "others")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     FIRST_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    LIFE_FIELD_NUMBER: _ClassVar[int]
+    BEGIN_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    CATALOGUE_FIELD_NUMBER: _ClassVar[int]
+    HEADS_FIELD_NUMBER: _ClassVar[int]
+    OTHERS_FIELD_NUMBER: _ClassVar[int]
     model: str
     first: int
     last: int
-    def __init__(self, model: _Optional[str] = ..., first: _Optional[int] = ..., last: _Optional[int] = ...) -> None: ...
+    session: str
+    life: int
+    begin: int
+    end: int
+    catalogue: bool
+    heads: _containers.RepeatedScalarFieldContainer[int]
+    others: _containers.RepeatedCompositeFieldContainer[KeptRows]
+    def __init__(self, model: _Optional[str] = ..., first: _Optional[int] = ..., last: _Optional[int] = ..., session: _Optional[str] = ..., life: _Optional[int] = ..., begin: _Optional[int] = ..., end: _Optional[int] = ..., catalogue: _Optional[bool] = ..., heads: _Optional[_Iterable[int]] = ..., others: _Optional[_Iterable[_Union[KeptRows, _Mapping]]] = ...) -> None: ...
+
+class KeptRows(_message.Message):
+    __slots__ = ("session", "life", "begin", "end")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    LIFE_FIELD_NUMBER: _ClassVar[int]
+    BEGIN_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    life: int
+    begin: int
+    end: int
+    def __init__(self, session: _Optional[str] = ..., life: _Optional[int] = ..., begin: _Optional[int] = ..., end: _Optional[int] = ...) -> None: ...

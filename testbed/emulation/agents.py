@@ -1,6 +1,7 @@
 """The coordinator's port to the agents: one gRPC channel a node, over Unix sockets outside the emulated network."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import grpc
 
 from controller.model import Slice
 from controller.ports import Prepared, PrepareFailed, ReleaseFailed
-from nodes.proto import agent_pb2, agent_pb2_grpc
+from nodes.generation import heads_of
+from nodes.pieces import Piece
+from nodes.proto import agent_pb2, agent_pb2_grpc, data_pb2
 from testbed.plan import Plan
 
 DATA_PORT = 5000
@@ -26,6 +29,9 @@ class Agents:
         self.plan = plan
         self.addresses = {host.name: f"{host.ip}:{DATA_PORT}" for host in plan.hosts}
         self.channels = {host.name: grpc.insecure_channel(f"unix:{sockets / host.name}.sock") for host in plan.hosts}
+        self.routes: Mapping[str, tuple[Slice, ...]] = {}  # of now: who holds what sessions keep
+        self.down: frozenset[str] = frozenset()  # as they last said
+        self._generating = {stream.model for stream in plan.streams if stream.generate}
         self.stubs = {name: agent_pb2_grpc.AgentStub(channel) for name, channel in self.channels.items()}
 
     def statuses(self) -> dict[str, agent_pb2.NodeStatus | None]:
@@ -38,6 +44,7 @@ class Agents:
             group = names[first : first + GROUP]
             calls = [self.stubs[name].Status.future(agent_pb2.Empty(), timeout=STATUS_DEADLINE_S) for name in group]
             found |= {name: _result(call) for name, call in zip(group, calls, strict=True)}
+        self.down = frozenset(name for name, status in found.items() if status is None or not status.up)
         return found
 
     def prepare(self, piece: Slice, source: str | None) -> Prepared:
@@ -45,6 +52,7 @@ class Agents:
             slice=_reference(piece),
             source_address=self.addresses[source] if source else "",
             deadline_s=PREPARE_DEADLINE_S,
+            kv_sources=self._kv_sources(piece),
         )
         try:
             reply = self.stubs[piece.node].Prepare(request, timeout=PREPARE_DEADLINE_S + STATUS_DEADLINE_S)
@@ -53,6 +61,21 @@ class Agents:
         if not reply.ok:
             raise PrepareFailed(reply.why)
         return Prepared(bytes_moved=reply.bytes_moved, digest=reply.digest)
+
+    def _kv_sources(self, piece: Slice) -> list[data_pb2.Held]:
+        """Who holds what live sessions keep of these blocks, and is up."""
+        if piece.model not in self._generating or self.plan.kv != "copy":
+            return []
+        held = {
+            (self.addresses[node], stop.first, stop.last, heads_of(part))
+            for way in self.routes.values()
+            for stop in way
+            for node, part in stop.parts or ((stop.node, ""),)
+            if stop.model == piece.model and node != piece.node and node not in self.down
+            if not part or heads_of(part)
+        }
+        sources = [data_pb2.Held(address=a, first=b, last=e, heads=heads) for a, b, e, heads in sorted(held)]
+        return Piece(piece.model, piece.first, piece.last, piece.part).of(sources)
 
     def release(self, piece: Slice) -> None:
         try:
@@ -83,7 +106,7 @@ class Agents:
 
 
 def _reference(piece: Slice) -> agent_pb2.SliceRef:
-    return agent_pb2.SliceRef(model=piece.model, first=piece.first, last=piece.last)
+    return agent_pb2.SliceRef(model=piece.model, first=piece.first, last=piece.last, part=piece.part)
 
 
 def _result(call: Any) -> Any:

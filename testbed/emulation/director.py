@@ -22,6 +22,7 @@ from testbed.emulation.interruptions import Interruptions
 from testbed.emulation.live import LiveFile
 from testbed.emulation.measuring import Measuring
 from testbed.journal import Journal
+from testbed.kernel import cgroup
 from testbed.network.failures import STATES, Failures
 from testbed.network.handover import HANDOVERS, Handovers
 from testbed.network.namespace import loopback_up
@@ -54,19 +55,20 @@ def main(run_folder: Path) -> None:
     live.phase("network")
     with ExitStack() as stack:
         sdn = start(run_folder, "sdn", sdn_command(run_folder, plan))
-        parent = start(run_folder, "roles", _roles_command(), {"TESTBED_RUN": str(run_folder)})
+        parent = start(run_folder, "roles", _roles_command(), _roles_environment(plan, run_folder))
         network = stack.enter_context(running_network(plan, OVS, f"tcp:{CONTROLLER}", plan.datapath))
         live.phase("processes")
         await_socket(SOCKETS / "sdn.sock", sdn)
         await_socket(SOCKETS / "zygote.sock", parent)
-        spawner = _spawn_roles(plan, network, run_folder)
+        groups = cgroup.Groups(cgroup.find(), os.environ[cgroup.VARIABLE]) if plan.compute == "cgroup" else None
+        spawner = _spawn_roles(plan, network, run_folder, groups)
         threading.Thread(target=_announce, args=(network,), daemon=True).start()
-        threading.Thread(target=_watch, args=(spawner, sdn, run_folder, journal), daemon=True).start()
+        threading.Thread(target=_watch, args=(spawner, sdn, run_folder, journal, groups), daemon=True).start()
         nodes = NodeChanges(SOCKETS, plan.changes)
         clock.t0_us = read_zero(SOCKETS / "zero.pipe")
         information = LinkInformation(SOCKETS)
         failures = Failures(network, information, clock=clock, record=journal.record)
-        handovers = Handovers(network, OVS, information, clock=clock, record=journal.record)
+        handovers = Handovers(network, information, clock=clock, record=journal.record)
         interruptions = Interruptions(plan, network, handovers, clock=clock, record=journal.record)
         interruptions.start()
         measuring = Measuring(plan, network, run_folder, clock=clock, record=journal.record)
@@ -75,6 +77,7 @@ def main(run_folder: Path) -> None:
             **dict.fromkeys(NODES, nodes),
             **dict.fromkeys(STATES, failures),
             **dict.fromkeys(HANDOVERS, handovers),
+            "privacy": lambda change: None,  # noqa: ARG005 a rule of the mind, which has the plan and a clock
         }
         play(plan.changes, network.links, others, information, clock=clock, record=journal.record)
         _await_coordinator(run_folder)
@@ -91,6 +94,12 @@ def sdn_command(run_folder: Path, plan: Plan) -> list[str]:
 
 def _roles_command() -> list[str]:
     return [sys.executable, "-m", "testbed.emulation.roles", str(SOCKETS / "zygote.sock")]
+
+
+def _roles_environment(plan: Plan, run_folder: Path) -> dict[str, str]:
+    """Why a host refused a handshake, gRPC says in its log alone, and only when asked before it is loaded."""
+    asked = {} if plan.encrypt == "none" else {"GRPC_VERBOSITY": "INFO"}
+    return {"TESTBED_RUN": str(run_folder), **asked}
 
 
 def start(
@@ -112,14 +121,17 @@ def await_socket(path: Path, process: "subprocess.Popen[bytes]") -> None:
     raise DirectorFailed(f"{path.name} did not come up within {SOCKET_TIMEOUT_S:.0f} s")
 
 
-def _spawn_roles(plan: Plan, network: Network, run_folder: Path) -> Spawner:
+def _spawn_roles(plan: Plan, network: Network, run_folder: Path, groups: cgroup.Groups | None) -> Spawner:
     logs = run_folder / "logs"
     logs.mkdir()
     spawner = Spawner(SOCKETS / "zygote.sock", SPAWN_TIMEOUT_S)
     config = {"run": str(run_folder), "sockets": str(SOCKETS)}
     for host in plan.hosts:
         mine = {**config, "role": "host", "name": host.name}
-        spawner.spawn(host.name, netns=network.hosts[host.name].netns, log=logs / f"{host.name}.log", config=mine)
+        netns, log = network.hosts[host.name].netns, logs / f"{host.name}.log"
+        process = spawner.spawn(host.name, netns=netns, log=log, config=mine)
+        if groups is not None:
+            groups.group(host.name, host.cpus_ppm, host.memory_bytes).place(process)
     coordinator = {**config, "role": "coordinator"}
     spawner.spawn("coordinator", netns=None, log=logs / "coordinator.log", config=coordinator)
     return spawner
@@ -132,10 +144,20 @@ def _announce(network: Network) -> None:
         time.sleep(ANNOUNCE_EVERY_S)
 
 
-def _watch(spawner: Spawner, sdn: "subprocess.Popen[bytes]", run_folder: Path, journal: Journal) -> None:
+def _watch(
+    spawner: Spawner,
+    sdn: "subprocess.Popen[bytes]",
+    run_folder: Path,
+    journal: Journal,
+    groups: cgroup.Groups | None,
+) -> None:
     """A process that ends early ends the run: a hanging run says nothing, a failed one says what failed."""
     while not (run_folder / DONE).exists():
-        ended = [f"{exit.name} ended early with {exit.code}" for exit in spawner.exits(0) if exit.code]
+        exits = [exit for exit in spawner.exits(0) if exit.code]
+        ended = [f"{exit.name} ended early with {exit.code}" for exit in exits]
+        for why in filter(None, (groups.why_ended(exit.name) for exit in exits) if groups else ()):
+            journal.record("fault", 0, what="memory", why=why)
+            ended.append(why)
         if sdn.poll() is not None:
             ended.append(f"the SDN application ended early with {sdn.returncode}")
         if ended:

@@ -1,13 +1,16 @@
 """The coordinator's port to the phones: routes to them, outcomes from them."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from controller.model import Slice
+from controller import parts
+from controller.model import Slice, Snapshot
 from nodes.proto import agent_pb2, agent_pb2_grpc, data_pb2
 from testbed.emulation.agents import STATUS_DEADLINE_S, Agents
 from testbed.emulation.latency import Ended
 from testbed.plan import Plan
+from testbed.quantity import PPM
 
 
 class Phones:
@@ -22,28 +25,54 @@ class Phones:
         self.waiting: list[Ended] = []
         self.sent: dict[str, int] = dict.fromkeys(sources, 0)
         self.finished = False
+        self.seen: Snapshot | None = None  # what is known of nodes and ways
 
     def switch(self, epoch: int, routes: Mapping[str, tuple[Slice, ...]]) -> None:
         owner = {stream.name: stream.phone for stream in self.plan.streams}
+        known = self._known(routes) if self.plan.kv == "auto" else {}
+        self.agents.routes = routes
         self._open_ways(owner, routes)
         for name, stub in self.stubs.items():
-            request = agent_pb2.SwitchRequest(epoch=epoch)
+            request = agent_pb2.SwitchRequest(epoch=epoch, lost=sorted(self.agents.down), **known)
             for stream in sorted(routes):
                 if owner[stream] == name:
-                    hops = [
-                        data_pb2.Hop(node=p.node, address=self.addresses[p.node], first=p.first, last=p.last)
-                        for p in routes[stream]
-                    ]
-                    request.routes.add(stream=stream, hops=hops)
+                    request.routes.add(stream=stream, hops=[self._hop(stop) for stop in routes[stream]])
             stub.Switch(request, timeout=STATUS_DEADLINE_S)
+
+    def _hop(self, stop: Slice) -> data_pb2.Hop:
+        parts = [data_pb2.Placed(node=node, address=self.addresses[node], part=part) for node, part in stop.parts]
+        return data_pb2.Hop(
+            node=stop.node, address=self.addresses[stop.node], first=stop.first, last=stop.last, parts=parts
+        )
+
+    def _known(self, routes: Mapping[str, tuple[Slice, ...]]) -> dict[str, Any]:
+        """Of the nodes that keep something of sessions now, or will: ways between them, and their speeds."""
+        if self.seen is None:
+            return {}
+        ways = [*self.agents.routes.values(), *routes.values()]
+        names = {*self.stubs, *(node for way in ways for stop in way for node in _nodes(stop))}
+        hosts = {host.name: n for n, host in enumerate(self.plan.hosts) if host.name in names}
+        reaches = [
+            agent_pb2.Reach(
+                from_address=self.addresses[a],
+                to_address=self.addresses[b],
+                rate_bps=int(self.seen.rate_bps[i, j]),
+                delay_us=int(self.seen.delay_us[i, j]),
+            )
+            for a, i in hosts.items()
+            for b, j in hosts.items()
+            if a != b
+        ]
+        speeds = {
+            name: self.plan.hosts[n].flops_per_s * (PPM - self.seen.nodes[n].load_ppm) // PPM
+            for name, n in hosts.items()
+        }
+        return {"reaches": reaches, "flops_per_s": speeds}
 
     def _open_ways(self, owner: Mapping[str, str], routes: Mapping[str, tuple[Slice, ...]]) -> None:
         """Make before break: the connections of the new routes stand before the first request takes them."""
-        ways = set()
-        for stream, pieces in routes.items():
-            stops = [owner[stream], *(piece.node for piece in pieces), owner[stream]]
-            ways |= set(itertools.pairwise(stops))
-        self.agents.connect(ways)
+        pairs = (hops(owner[stream], stops) for stream, stops in routes.items() if stops)  # else it is not served
+        self.agents.connect(set(itertools.chain.from_iterable(pairs)))
 
     def in_flight(self, before_epoch: int) -> int:
         return sum(
@@ -63,3 +92,22 @@ class Phones:
             self.waiting.extend(Ended(o.stream, o.sent_us, o.done_us, o.ok) for o in status.outcomes)
         self.finished = all(status.finished for status in statuses)
         return statuses
+
+
+def hops(phone: str, stops: Sequence[Slice]) -> Iterator[tuple[str, str]]:
+    """From which node to which tensors go, the phone's own way there and back included."""
+    at = phone
+    for stop in stops:
+        yield at, stop.node
+        placed = {part: node for node, part in stop.parts}
+        middle = placed.get(parts.PROJ, stop.node)
+        for part, node in placed.items():
+            if part.startswith(parts.HEADS):
+                yield from ((stop.node, node), (node, middle))
+        at = placed.get(parts.MLP, stop.node)
+        yield from ((stop.node, middle), (middle, at))
+    yield at, phone
+
+
+def _nodes(stop: Slice) -> set[str]:
+    return {stop.node, *(node for node, _ in stop.parts)}

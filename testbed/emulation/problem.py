@@ -1,14 +1,19 @@
 """Plan -> the controller's decision problem. Pure."""
 
+from dataclasses import replace
+
 from controller.model import Block, Host, Model, Problem, Sla, Stream
-from nodes.profile import profile
+from nodes.layercost import formula_costs
+from nodes.models.config import config_of
+from nodes.profile import profile, step_profile
+from testbed.emulation.headblocks import by_heads
 from testbed.plan import ModelPlan, Plan, StreamPlan
 
 
 def problem_of(plan: Plan) -> Problem:
     return Problem(
         hosts=tuple(Host(h.name, h.zone, h.flops_per_s, h.memory_bytes) for h in plan.hosts),
-        models={model.name: _model(model) for model in plan.models},
+        models={model.name: _model(model, _generated(plan, model.name)) for model in plan.models},
         streams=tuple(
             Stream(stream.name, stream.model, stream.phone, _period_us(stream, plan.duration_us))
             for stream in plan.streams
@@ -20,15 +25,53 @@ def problem_of(plan: Plan) -> Problem:
     )
 
 
-def _model(plan: ModelPlan) -> Model:
+def _generated(plan: Plan, model: str) -> int:
+    """The tokens of a session of a model; 0: requests give one answer."""
+    return max((s.generate.tokens for s in plan.streams if s.model == model and s.generate), default=0)
+
+
+def zones_at(plan: Plan, t_us: int) -> dict[str, frozenset[str]]:
+    """The zones that hold at a time: what the experiment begins with, and its privacy events up to then."""
+    zones = {kind: frozenset(zones) for kind, zones in plan.zones.items()}
+    for change in plan.changes:
+        if change.what == "privacy" and change.t_us <= t_us:
+            zones[change.target] = frozenset(change.place.split(","))
+    return zones
+
+
+def _model(plan: ModelPlan, tokens: int) -> Model:
+    """Of a generation, its mean round: one brings the input, the others a token each."""
     costs = profile(plan.family)
+    units = costs.units
+    if tokens > 1:
+        length = config_of(plan.family).tokens + tokens // 2
+        steps = step_profile(plan.family, length).units
+        units = tuple(
+            replace(
+                unit,
+                flops=(unit.flops + (tokens - 1) * step.flops) // tokens,
+                output_bytes=(unit.output_bytes + (tokens - 1) * step.output_bytes) // tokens,
+            )
+            for unit, step in zip(units, steps, strict=True)
+        )
     blocks = tuple(
-        Block(unit.name, unit.flops, unit.weight_bytes, unit.output_bytes, unit.working_bytes, unit.output_class)
-        for unit in costs.units
+        Block(
+            unit.name,
+            unit.flops,
+            unit.weight_bytes,
+            unit.output_bytes,
+            unit.working_bytes * plan.batch,
+            unit.output_class,
+            formula,
+        )
+        for unit, formula in zip(units, formula_costs(plan.family), strict=True)
     )
+    if plan.grain == "heads":
+        blocks = by_heads(plan.family, blocks, max(1, tokens), plan.batch)
     return Model(plan.name, blocks, costs.input_bytes, costs.input_class)
 
 
 def _period_us(stream: StreamPlan, duration_us: int) -> int:
-    """The mean time between two requests."""
-    return duration_us // max(1, len(stream.arrivals_us))
+    """The mean time between two requests; of sessions each token is one."""
+    rounds = stream.generate.tokens if stream.generate else 1
+    return max(1, duration_us // max(1, len(stream.arrivals_us) * rounds))

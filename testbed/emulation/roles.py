@@ -7,7 +7,7 @@ before the first fork, because in a guest an import costs seconds and a fork hal
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from textwrap import shorten
@@ -24,19 +24,26 @@ from nodes.agent import HostSpec
 from nodes.client import Samples, StreamSpec
 from nodes.clock import MonotonicClock, PreparationClock
 from nodes.codec import Tensor
+from nodes.generation import Generate
 from nodes.host import Host, Parts
-from nodes.slices import Loader, Sized
+from nodes.models.config import config_of
+from nodes.permit import Permit
+from nodes.profile import profile
+from nodes.sealing import Sealing
+from nodes.slices import ByModel, Loader, Sized
 from nodes.threads import fail_loudly
+from nodes.tls import load
 from nodes.zygote import serve
 from testbed.emulation.agents import DATA_PORT, Agents
 from testbed.emulation.linkstate import LinkState
 from testbed.emulation.live import LiveFile
 from testbed.emulation.phones import Phones
-from testbed.emulation.problem import problem_of
+from testbed.emulation.problem import problem_of, zones_at
 from testbed.emulation.telemetry import Telemetry
+from testbed.identities import FOLDER, run_name
 from testbed.journal import Journal
 from testbed.kernel.cycles import stopwatch
-from testbed.plan import ModelPlan, Plan, from_json
+from testbed.plan import ModelPlan, Plan, StreamPlan, from_json
 
 IDS_PER_PHONE = 1_000_000
 # Traces and events change at round times. What is looked at then could be seen before or after the change, by chance;
@@ -63,8 +70,16 @@ def main(config: Mapping[str, Any]) -> None:
 def run_host(plan: Plan, name: str, run_folder: Path, sockets: Path) -> None:
     """The agent of one host, and the phone's client where it is one, until it is told to stop."""
     number, host = next((i, host) for i, host in enumerate(plan.hosts) if host.name == name)
-    spec = HostSpec(name, f"{host.ip}:{DATA_PORT}", host.flops_per_s, host.memory_bytes)
-    streams = tuple(StreamSpec(s.name, s.model, s.arrivals_us, s.deadline_us) for s in plan.streams if s.phone == name)
+    spec = HostSpec(
+        name,
+        f"{host.ip}:{DATA_PORT}",
+        host.flops_per_s,
+        host.memory_bytes,
+        memory_bytes_per_s=host.memory_bytes_per_s,
+        discipline=host.discipline,
+        modelled=plan.compute == "model",
+    )
+    streams = tuple(_spec(plan, stream) for stream in plan.streams if stream.phone == name)
     needed = {stream.model for stream in streams}
     loader, costs = _loader(plan)
     parts = Parts(
@@ -72,8 +87,12 @@ def run_host(plan: Plan, name: str, run_folder: Path, sockets: Path) -> None:
         loader=loader,
         costs=costs,
         streams=streams,
-        samples={model.name: _samples(model) for model in plan.models if model.name in needed},
+        samples={model.name: _samples(model, numerics=plan.numerics) for model in plan.models if model.name in needed},
         id_start=number * IDS_PER_PHONE,
+        batch={model.name: model.batch for model in plan.models},
+        wire=plan.wire,
+        sealing=_sealing(plan, name, run_folder),
+        permit=Permit(host.zone, _classes(plan), lambda now_us: zones_at(plan, now_us)),
     )
     clock = MonotonicClock()
     with Journal(run_folder, f"host-{name}") as journal:
@@ -140,7 +159,8 @@ def _begin(plan: Plan, agents: Agents, clock: MonotonicClock, sockets: Path) -> 
 
 def _finish(plan: Plan, agents: Agents, phones: Phones, telemetry: Telemetry, clock: MonotonicClock) -> None:
     """Every request gets its deadline's time to end; then phones and agents write what they hold and stop."""
-    limit_us = clock.now_us() + max((stream.deadline_us for stream in plan.streams), default=0)
+    longest = (s.generate.deadline_us if s.generate else s.deadline_us for s in plan.streams)
+    limit_us = clock.now_us() + max(longest, default=0)
     telemetry.snapshot(clock.now_us())
     while not phones.finished and clock.now_us() < limit_us:
         clock.sleep_until(clock.now_us() + END_POLL_US)
@@ -174,16 +194,54 @@ def _loader(plan: Plan) -> tuple[Loader, Mapping[str, Any]]:
     """torch is touched only where numbers are."""
     from nodes.costs import costs
 
-    by_model = {model.name: costs(model.family) for model in plan.models}
+    by_model = {model.name: costs(model.family, model.batch) for model in plan.models}
     if not plan.numerics:
         return Sized(by_model), by_model
-    from nodes.numerics import ModelFile, Numeric
-
-    files = {model.name: ModelFile(model.family, Path(model.weights_file)) for model in plan.models}
-    return Numeric(files, warm=plan.clock == "real"), by_model
+    return ByModel(_loaders(plan.models, warm=plan.clock == "real")), by_model
 
 
-def _samples(model: ModelPlan) -> Samples:
+def _loaders(models: Sequence[ModelPlan], *, warm: bool) -> Mapping[str, Loader]:
+    """By model; what no model needs is not imported."""
+    torch_runs = [model for model in models if model.runtime == "torch"]
+    onnx_runs = [model for model in models if model.runtime == "onnxruntime"]
+    loaders: dict[str, Loader] = {}
+    if torch_runs:
+        from nodes.numerics import ModelFile, Numeric
+
+        files = {m.name: ModelFile(m.family, Path(m.weights_file), m.optimise) for m in torch_runs}
+        loaders |= dict.fromkeys(files, Numeric(files, warm=warm))
+    if onnx_runs:
+        from nodes.onnx import Onnx, OnnxFiles
+
+        graphs = {m.name: OnnxFiles(m.family, Path(m.weights_file), Path(m.graphs_folder)) for m in onnx_runs}
+        loaders |= dict.fromkeys(graphs, Onnx(graphs, warm=warm))
+    return loaders
+
+
+def _sealing(plan: Plan, name: str, run_folder: Path) -> Sealing:
+    """Raises IdentityError for a certificate that no other host would take."""
+    if plan.encrypt == "none":
+        return Sealing()
+    return Sealing(plan.encrypt, load(run_folder / FOLDER, run_name(plan), name), _classes(plan))
+
+
+def _classes(plan: Plan) -> dict[str, tuple[str, ...]]:
+    """By model, the privacy class of what enters each unit, and last of the answer."""
+    profiles = {model.name: profile(model.family) for model in plan.models}
+    return {name: (p.input_class, *(unit.output_class for unit in p.units)) for name, p in profiles.items()}
+
+
+def _spec(plan: Plan, stream: StreamPlan) -> StreamSpec:
+    if stream.generate is None:
+        return StreamSpec(stream.name, stream.model, stream.arrivals_us, stream.deadline_us)
+    wish, config = stream.generate, config_of(next(m.family for m in plan.models if m.name == stream.model))
+    starts = 0 if config.input_dtype == "int64" else getattr(config, "tokens", 0)
+    enters = getattr(config, "enters", 0)
+    generate = Generate(wish.tokens, wish.deadline_us, wish.end, enters, starts, plan.kv)
+    return StreamSpec(stream.name, stream.model, stream.arrivals_us, stream.deadline_us, generate)
+
+
+def _samples(model: ModelPlan, *, numerics: bool) -> Samples:
     """The inputs that a phone sends in turn, and the unsplit model's answers to them."""
     held = tensorfile.read(Path(model.answers_file))
 
@@ -194,6 +252,8 @@ def _samples(model: ModelPlan) -> Samples:
     return Samples(
         inputs=[tensor(f"input.{i}") for i in range(model.inputs)],
         answers={i: tensor(f"answer.{i}") for i in range(model.inputs)},
+        tokens={i: held[f"tokens.{i}"].tolist() for i in range(model.inputs) if numerics and f"tokens.{i}" in held},
+        keeps=model.result_cache,
     )
 
 
@@ -206,7 +266,9 @@ def _plan(run_folder: Path) -> Plan:
 def modules() -> list[str]:
     """What else is imported before any fork: torch only where numbers are."""
     plan = _plan(Path(os.environ["TESTBED_RUN"]))
-    return ["nodes.numerics"] if plan.numerics else []
+    runtimes = {model.runtime for model in plan.models} if plan.numerics else set()
+    needs = {"torch": ["nodes.numerics"], "onnxruntime": ["nodes.onnx", "onnxruntime"]}  # in this order: see nodes.onnx
+    return [module for runtime in sorted(runtimes) for module in needs[runtime]]
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from testbed.emulation.agents import Agents
 from testbed.emulation.latency import RecentLatency
 from testbed.emulation.linkstate import LinkState
 from testbed.emulation.phones import Phones
+from testbed.emulation.problem import zones_at
 from testbed.emulation.routes import path_arrays, present, ways
 from testbed.plan import Plan
 
@@ -34,13 +35,15 @@ class Telemetry:
         now = ways(present(self.plan, self.links.stations), self.links.shapes, measured, down)
         delay_us, rate_bps = path_arrays(self.plan, now)
         self._record_links(now_us)
-        return Snapshot(
+        self.phones.seen = seen = Snapshot(
             now_us=now_us,
             nodes=self._nodes(now_us),
             delay_us=delay_us,
             rate_bps=rate_bps,
             latency_us=self.recent.by_stream(),
+            zones=zones_at(self.plan, now_us),  # type: ignore[arg-type]
         )
+        return seen
 
     def _nodes(self, now_us: int) -> tuple[NodeState, ...]:
         states = []

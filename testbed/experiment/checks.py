@@ -7,15 +7,18 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import get_args
 
+from nodes.models.config import CONFIGS
+from nodes.models.decoders import GptConfig, LlamaConfig, WhisperConfig
 from testbed.devices import PROFILES
 from testbed.experiment.failing import KEYS, failing, failure
 from testbed.experiment.mobility_checks import mobility
 from testbed.experiment.reader import Where
-from testbed.experiment.schema import Event, Experiment
+from testbed.experiment.schema import Event, Experiment, ModelUse, Privacy
 from testbed.experiment.wording import nearest
 from testbed.impairment import WORDS
 from testbed.trace.series import Direction
 
+_CPUS = next(name for name, device in PROFILES.items() if device.cpus_ppm)
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 MAX_HOSTS = 200  # 10.0.0.1 to 10.0.0.200
 MAX_SWITCHES = 100
@@ -43,6 +46,22 @@ def _families(experiment: Experiment, families: Sequence[str]) -> Findings:
                 ("models", name, "family"),
                 f"no model family '{model.family[:60]}'; {nearest(model.family, families)}",
             )
+        elif model.runtime != "torch" and hasattr(CONFIGS.get(model.family), "enters"):
+            why = f"'{model.family}' generates text, which {model.runtime} does not do here; torch is right"
+            yield ("models", name, "runtime"), why
+        yield from _optimised(name, model)
+
+
+def _optimised(name: str, model: ModelUse) -> Findings:
+    config = CONFIGS.get(model.family)
+    if model.optimise != "none" and config is not None:
+        place = ("models", name, "optimise")
+        if model.runtime != "torch":
+            yield place, f"{model.runtime} runs its own graphs; leave it out"
+        elif hasattr(config, "enters"):
+            yield place, f"'{model.family}' generates text, of which slices run as they are; leave it out"
+        elif model.optimise == "torchscript" and -1 in config.input_shape:
+            yield place, f"'{model.family}' takes inputs of any length, and a trace is of one; int8 is right"
 
 
 def _policy(experiment: Experiment, policies: Sequence[str] | None) -> Findings:
@@ -72,10 +91,33 @@ def _nodes(experiment: Experiment) -> Findings:
                 ("memory", node.memory_bytes),
                 ("memory_bandwidth", node.memory_bytes_per_s),
                 ("load", node.load_ppm or None),
+                ("load_trace", node.load_trace),
+                ("cpus", node.cpus_ppm),
+                ("discipline", "ps" if node.discipline == "ps" else None),
                 ("zone", node.zone),
             ):
                 if value is not None:
                     yield ("nodes", name, key), f"a {node.kind} computes nothing; leave it out"
+
+
+def _compute(experiment: Experiment) -> Findings:
+    """What control groups cannot do."""
+    for name, node in experiment.nodes.items():
+        said: dict[str, object] = {"cpus": node.cpus_ppm}
+        if experiment.compute == "cgroup":
+            said = {"load": node.load_ppm or None, "load_trace": node.load_trace}
+            said["discipline"] = "ps" if node.discipline == "ps" else None
+            if node.is_host and not (node.cpus_ppm or getattr(PROFILES.get(node.device or ""), "cpus_ppm", None)):
+                yield ("nodes", name), f"no processors are said for compute: cgroup; a device such as {_CPUS} or 'cpus'"
+        for key, value in said.items():
+            if value is not None:
+                yield ("nodes", name, key), f"does nothing with compute: {experiment.compute}; leave it out"
+    if experiment.compute == "cgroup":
+        if not experiment.numerics:
+            yield ("numerics",), "with compute: cgroup the numbers are what takes the time; leave it on"
+        for index, event in enumerate(experiment.events):
+            if event.load is not None:
+                yield ("events", index, "load"), "does nothing with compute: cgroup; leave it out"
 
 
 def _links(experiment: Experiment) -> Findings:
@@ -145,9 +187,41 @@ def _workload(experiment: Experiment) -> Findings:
         if flow.start_us >= stop_us:
             yield (*place, "start"), "no time is left to send in; a start before stop and before the end is right"
         each = (stop_us - flow.start_us) // flow.period_us
-        requests += len(flow.phones) * min(each, flow.requests or each)
+        rounds = flow.generate.tokens if flow.generate else 1
+        requests += len(flow.phones) * min(each, flow.requests or each) * rounds
     if requests > MAX_REQUESTS:
         yield ("workload",), f"about {requests} requests; at most {MAX_REQUESTS} are right"
+
+
+def _generation(experiment: Experiment) -> Findings:
+    for name, model in experiment.models.items():
+        config = CONFIGS.get(model.family)
+        if model.prompts and config is not None and not isinstance(config, GptConfig | LlamaConfig):
+            yield ("models", name, "prompts"), f"'{model.family}' takes no texts of one's own; leave it out"
+        if model.grain == "heads":
+            yield from _by_heads(experiment, name)
+    for name, flow in experiment.workload.items():
+        use = experiment.models.get(flow.model)
+        config = CONFIGS.get(use.family) if use else None
+        if flow.generate is None or use is None or config is None:
+            continue
+        if use.result_cache:
+            yield ("models", flow.model, "result_cache"), f"'{name}' asks for sessions, whose answers are not kept"
+        place = ("workload", name, "generate")
+        if not isinstance(config, GptConfig | LlamaConfig | WhisperConfig):
+            yield place, f"'{use.family}' generates nothing; a family such as 'smollm2' does"
+        elif flow.generate.tokens >= config.positions:
+            yield (*place, "tokens"), f"'{use.family}' knows {config.positions} positions; fewer tokens are right"
+
+
+def _by_heads(experiment: Experiment, name: str) -> Findings:
+    model, place = experiment.models[name], ("models", name, "grain")
+    if model.family in CONFIGS and not isinstance(CONFIGS[model.family], GptConfig | LlamaConfig):
+        yield place, f"the layers of '{model.family}' have no heads to place; a family such as 'smollm2' has"
+    if model.runtime != "torch" or model.optimise != "none":
+        yield place, "parts of layers run in plain torch; leave runtime and optimise out"
+    if experiment.weights == "transfer":
+        yield place, "weights of parts of layers do not travel; weights: prestaged is right"
 
 
 def _times(experiment: Experiment) -> Findings:
@@ -171,14 +245,21 @@ def _times(experiment: Experiment) -> Findings:
 
 def _privacy(experiment: Experiment) -> Findings:
     zones = sorted({node.home for node in experiment.nodes.values() if node.is_host})
-    for kind in ("raw", "feature", "public"):
-        for index, zone in enumerate(getattr(experiment.privacy, kind) or ()):
-            if zone not in zones:
-                yield ("privacy", kind, index), f"no node is in zone '{zone[:60]}'; {nearest(zone, zones)}"
+    said: list[tuple[tuple[str | int, ...], Privacy]] = [(("privacy",), experiment.privacy)]
+    for event_index, event in enumerate(experiment.events):
+        if event.privacy is not None:
+            said.append((("events", event_index, "privacy"), event.privacy))
+            if not event.privacy.model_dump(exclude_none=True):
+                yield ("events", event_index, "privacy"), "names no class; raw, feature or public is right"
+    for place, privacy in said:
+        for kind in ("raw", "feature", "public"):
+            for index, zone in enumerate(getattr(privacy, kind) or ()):
+                if zone not in zones:
+                    yield (*place, kind, index), f"no node is in zone '{zone[:60]}'; {nearest(zone, zones)}"
 
 
 _LINK_KEYS = ("rate", "scale", *(word for word in WORDS if word != "rate"))
-_SUBJECTS = ("link", "load", "node_down", "node_up", *KEYS)
+_SUBJECTS = ("link", "load", "node_down", "node_up", "privacy", *KEYS)
 _ALLOWED = {"link": {"direction", "for", *_LINK_KEYS}, "load": {"share"}, **KEYS}  # beside `at`
 
 
@@ -199,6 +280,8 @@ def _events(experiment: Experiment) -> Findings:
             )
         if subject == "link":
             yield from _link_event(experiment, index, event, said)
+        elif subject == "privacy":
+            continue
         elif subject in KEYS:
             yield from failure(experiment, index, event, subject)
         else:
@@ -230,10 +313,12 @@ def _node_event(experiment: Experiment, index: int, event: Event, subject: str) 
 
 _CHECKS: tuple[Callable[[Experiment], Findings], ...] = (
     _nodes,
+    _compute,
     _links,
     _impairments,
     _reach,
     _workload,
+    _generation,
     _times,
     _privacy,
     _events,

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from nodes.models.config import CONFIGS
 from testbed.experiment.checks import check
 from testbed.experiment.errors import SHOWN, ExperimentError, Fault
+from testbed.experiment.loads import load_loads
 from testbed.experiment.mobility_checks import recorded
 from testbed.experiment.overrides import Source, dotted
 from testbed.experiment.reader import MAX_BYTES, Where, read
@@ -17,7 +19,7 @@ from testbed.experiment.tracing import load_recordings, load_traces, notes
 from testbed.experiment.wording import findings
 from testbed.trace.lookup import PROJECT_TRACES
 
-FAMILIES = ("vit_b16", "vit_tiny", "minilm", "minilm_tiny")
+FAMILIES = tuple(CONFIGS)
 
 
 def load_experiment(
@@ -54,6 +56,7 @@ def load_experiment(
     folders = [path.resolve().parent, PROJECT_TRACES, *(Path(folder) for folder in trace_dirs)]
     traces = load_traces(experiment, source, folders)
     experiment._recordings = load_recordings(experiment, source, folders)
+    experiment._loads = load_loads(experiment, source, folders)
     _stop_at_faults(source)
     for where, why in recorded(experiment):
         source.blame(where, why)

@@ -14,6 +14,7 @@ from testbed.experiment.mobility import Mobility
 from testbed.experiment.section import Duration, LongerThanZero, Name, Point, Section, TraceName
 from testbed.plan import Distribution
 from testbed.plan import Slot as PlanSlot
+from testbed.trace.loads import Loads
 from testbed.trace.series import Direction, EndPolicy, Series
 
 HostKind = Literal["phone", "edge_server", "mec_server", "cloud"]
@@ -46,6 +47,7 @@ Slot = Annotated[PlanSlot, BeforeValidator(impairment.slot)]
 Cell = Annotated[impairment.Cell, BeforeValidator(impairment.cell)]
 Overhead = Annotated[int, BeforeValidator(impairment.overhead_bytes)]
 Delays = Annotated[Distribution, BeforeValidator(impairment.distribution)]
+Prompt = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
 Switch = Annotated[bool, BeforeValidator(_switch_word)]
 
 
@@ -58,7 +60,10 @@ class Node(Section):
     memory_bytes_per_s: Annotated[int, BeforeValidator(quantity.bytes_per_s)] | None = Field(
         None, alias="memory_bandwidth"
     )
+    discipline: Literal["fifo", "ps"] = "fifo"
     load_ppm: Share = Field(0, alias="load")
+    load_trace: TraceName | None = None
+    cpus_ppm: Scale | None = Field(None, alias="cpus")  # with `compute: cgroup`
     position: Point | None = None
 
     @property
@@ -134,7 +139,21 @@ class Link(Section):
 
 class ModelUse(Section):
     family: str
+    runtime: Literal["torch", "onnxruntime"] = "torch"
+    grain: Literal["layers", "heads"] = "layers"  # what is placed: whole units, or of layers each head and what follows
     inputs: int = Field(8, ge=1, le=256)
+    batch: int = Field(1, ge=1, le=256)  # waiting requests of a slice that may run together
+    prompts: tuple[Prompt, ...] = Field((), max_length=256)  # the inputs, where they are texts of one's own
+    optimise: Literal["none", "torchscript", "int8"] = "none"  # of its slices
+    result_cache: int = Field(0, ge=0, le=100_000)  # answers that each phone keeps; 0: none
+
+
+class Generation(Section):
+    """Tokens of each session, fewer if `end` comes; a session is over at its deadline, however far it is."""
+
+    tokens: int = Field(ge=1, le=4096)
+    deadline_us: LongerThanZero = Field(60_000_000, alias="deadline")
+    end: int | None = Field(None, ge=0)
 
 
 class Flow(Section):
@@ -146,6 +165,7 @@ class Flow(Section):
     arrivals: Literal["poisson", "periodic"] = "periodic"
     deadline_us: LongerThanZero = Field(5_000_000, alias="deadline")
     requests: int | None = Field(None, ge=1, le=100_000)
+    generate: Generation | None = None
     start_us: Duration = Field(0, alias="start")
     stop_us: LongerThanZero | None = Field(None, alias="stop")
 
@@ -165,8 +185,16 @@ class PolicyUse(Section):
         return dict(self.__pydantic_extra__ or {})
 
 
+class Privacy(Section):
+    """The zones that data of a class may enter; a class that is absent may go anywhere."""
+
+    raw: tuple[str, ...] | None = Field(None, min_length=1, max_length=100)
+    feature: tuple[str, ...] | None = Field(None, min_length=1, max_length=100)
+    public: tuple[str, ...] | None = Field(None, min_length=1, max_length=100)
+
+
 class Event(Impaired):
-    """Exactly one of link, load, node_down, node_up and the failures says what it is about."""
+    """Exactly one of link, load, node_down, node_up, privacy and the failures says what it is about."""
 
     at_us: Duration = Field(alias="at")
     link: str | None = None
@@ -176,6 +204,7 @@ class Event(Impaired):
     share_ppm: Share | None = Field(None, alias="share")
     node_down: str | None = None
     node_up: str | None = None
+    privacy: Privacy | None = None  # from then on; classes that are not said stay as they are
     link_down: str | None = None
     link_up: str | None = None
     flap: str | None = None  # of a link
@@ -202,7 +231,7 @@ class SlaWish(Section):
 
 
 class Detection(Section):
-    """The rule of change detection; what each word means stands in controller/detect.py."""
+    """The rule of change detection; what each word means stands in controller/rule.py."""
 
     method: Literal["count", "cusum"] = "count"
     rise_ppm: Share = Field(200_000, alias="rise")
@@ -211,14 +240,6 @@ class Detection(Section):
     learn: int = Field(3, ge=1, le=100)
     cooldown_us: Duration = Field(5_000_000, alias="cooldown")
     drift_ppm: Share = Field(100_000, alias="drift")
-
-
-class Privacy(Section):
-    """The zones that data of a class may enter; a class that is absent may go anywhere."""
-
-    raw: tuple[str, ...] | None = Field(None, min_length=1, max_length=100)
-    feature: tuple[str, ...] | None = Field(None, min_length=1, max_length=100)
-    public: tuple[str, ...] | None = Field(None, min_length=1, max_length=100)
 
 
 class Experiment(Section):
@@ -237,13 +258,18 @@ class Experiment(Section):
     detection: Detection = Field(default_factory=lambda: Detection.model_validate({}))
     privacy: Privacy = Field(default_factory=lambda: Privacy.model_validate({}))
     weights: Literal["prestaged", "transfer"] = "prestaged"
+    kv: Literal["copy", "prefill", "auto"] = "copy"  # keys and values of a generation whose slice moves
     numerics: Switch = True
+    wire: Literal["fp32", "fp16", "int8", "auto"] = "fp32"
+    encrypt: Literal["none", "sensitive", "all"] = "none"
+    compute: Literal["model", "cgroup"] = "model"
     probes: Switch = True
     telemetry_period_us: LongerThanZero = Field(1_000_000, alias="telemetry_period")
     trace_end: EndPolicy = "loop"
 
     _traces: dict[tuple[str, Direction], Series] = PrivateAttr(default_factory=dict)
     _recordings: dict[str, Series] = PrivateAttr(default_factory=dict)
+    _loads: dict[str, Loads] = PrivateAttr(default_factory=dict)
     _notes: tuple[str, ...] = PrivateAttr(default=())
 
     def trace(self, link: str, direction: Direction) -> Series | None:
@@ -253,6 +279,10 @@ class Experiment(Section):
     def recording(self, phone: str) -> Series:
         """The drive that a phone repeats; KeyError for one that repeats none."""
         return self._recordings[phone]
+
+    def loads(self, node: str) -> Loads | None:
+        """The trace of its background load."""
+        return self._loads.get(node)
 
     def end_of(self, link: str, direction: Direction) -> EndPolicy:
         return self.links[link].way(direction).trace_end or self.trace_end

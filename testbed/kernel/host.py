@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
 
+from testbed.kernel import cgroup
 from testbed.kernel.guest import CONSOLE, ENVIRONMENT, PROJECT, GuestFailed, GuestOptions, tail, watch
 from testbed.kernel.sandbox import contained, dies_with_parent
 
@@ -34,12 +36,19 @@ def datapath() -> Literal["kernel", "user"]:
 
 
 def run_on_host(
-    run_folder: Path, director: str, options: GuestOptions, each_poll: Callable[[], None] = lambda: None
+    run_folder: Path,
+    director: str,
+    options: GuestOptions,
+    each_poll: Callable[[], None] = lambda: None,
+    *,
+    control_groups: bool = False,
 ) -> None:
     """Run the director in namespaces of its own. Raises GuestFailed as `run_guest` does."""
     console = run_folder / CONSOLE
     environment = {name: value for name, value in ENVIRONMENT.items() if name not in LEFT_OUT}
-    with console.open("wb") as output:
+    with ExitStack() as stack, console.open("wb") as output:
+        if control_groups:
+            environment[cgroup.VARIABLE] = stack.enter_context(_groups())
         process = subprocess.Popen(
             contained(
                 [sys.executable, "-m", "testbed.kernel.hostinit", str(run_folder), director], private_network=True
@@ -50,6 +59,16 @@ def run_on_host(
             env={**os.environ, **environment, "PYTHONPATH": str(PROJECT)},
             preexec_fn=dies_with_parent(),  # noqa: PLW1509  one system call each, no locks
         )
-    watch(process, options.wall_limit_s, each_poll, console)
+        watch(process, options.wall_limit_s, each_poll, console)
     if "Traceback" in tail(console):
         raise GuestFailed("the director failed", tail(console))
+
+
+@contextmanager
+def _groups() -> Iterator[str]:
+    """The control group of this run."""
+    try:
+        with cgroup.room(cgroup.find()) as name:
+            yield name
+    except cgroup.NoGroups as why:
+        raise GuestFailed(f"no control groups: {why}", "") from why

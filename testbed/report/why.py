@@ -68,9 +68,8 @@ def _change(trigger: Mapping[str, Any]) -> str:
         return f"{baseline / 1e6:.2f} Mbit/s -> {now / 1e6:.2f} Mbit/s"
     if trigger["kind"] == "load":
         return f"{100 * baseline:.0f} % -> {100 * now:.0f} %"
-    return (
-        "it begins" if trigger["kind"] == "start" else "it went down" if trigger["kind"] == "node_down" else "it is up"
-    )
+    said = {"start": "it begins", "node_down": "it went down", "privacy": "it may not stay where it is"}
+    return said.get(trigger["kind"], "it is up")
 
 
 def _seen(seen: Mapping[str, Any]) -> Iterator[str]:

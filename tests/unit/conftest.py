@@ -3,6 +3,10 @@
 import contextlib
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 pytest.register_assert_rewrite("tests.unit.hosts")
 

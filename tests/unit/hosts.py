@@ -61,6 +61,7 @@ class World:
     def __init__(self, folder, stack):
         self.folder, self.stack = folder, stack
         self.hosts, self.agents, self.records = {}, {}, []
+        self.costs, self.loader = COSTS, Adding
         self.changed = threading.Condition()
 
     def record(self, kind, t_us, **fields):
@@ -70,7 +71,9 @@ class World:
 
     def add(self, name, *, flops_per_s=10**9, memory_bytes=10**9, loader=None, **parts):
         spec = HostSpec(name, f"127.0.0.1:{free_port()}", flops_per_s, memory_bytes)
-        host = self.stack.enter_context(Host(spec, Parts(self.folder, loader or Adding(), COSTS, **parts), self.record))
+        host = self.stack.enter_context(
+            Host(spec, Parts(self.folder, loader or self.loader(), self.costs, **parts), self.record)
+        )
         channel = self.stack.enter_context(grpc.insecure_channel(f"unix:{self.folder / name}.sock"))
         self.hosts[name], self.agents[name] = host, AgentStub(channel)
         self.channel = channel

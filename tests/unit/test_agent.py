@@ -8,10 +8,10 @@ import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
 
-from nodes.agent import PrepareRefused
 from nodes.client import Samples, StreamSpec
 from nodes.proto.agent_pb2 import Empty, LoadRequest, SliceRef, UpRequest
 from nodes.proto.agent_pb2_grpc import PhoneStub
+from nodes.shelf import PrepareRefused
 from nodes.slices import Sized
 from tests.unit.hosts import COSTS, FLOATS, INPUTS, Adding, answers, one_hop, three_hops
 

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -129,3 +131,20 @@ def test_a_new_tensor_drops_an_unfinished_one():
     frames = list(codec.frames(header(), tensor, 4))
     [(_, back)] = assemble([*frames[:2], *frames])
     assert codec.same(tensor, back)
+
+
+def test_a_tensor_of_one_chunk_stays_where_its_frame_lies():
+    [frame] = codec.frames(header(), Tensor("uint8", (1000,), bytes(1000)))
+    _, tensor = Assembler().push(frame)
+    assert isinstance(tensor.data, memoryview) and tensor.data.obj is frame
+
+
+def test_nothing_is_allocated_for_what_was_only_announced():
+    tracemalloc.start()
+    lies = Header(dtype="uint8", shape=[codec.TENSOR_MAX_BYTES], size_bytes=codec.TENSOR_MAX_BYTES, chunks=4096)
+    assembler = Assembler()
+    for _ in range(100):
+        assert assembler.push(codec.pack(lies, b"x")) is None
+    _, most_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most_bytes < 1 << 20

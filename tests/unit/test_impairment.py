@@ -156,7 +156,8 @@ def test_a_file_says_all_of_it_and_the_plan_keeps_it():
 
 
 class _Files:
-    weights = answers = ""
+    weights = answers = graphs = ""
+    off_plain = 0.0
     inputs = 8
 
 

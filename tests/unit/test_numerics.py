@@ -5,7 +5,8 @@ import torch
 
 from nodes import codec, inputs, weights
 from nodes.codec import Tensor
-from nodes.numerics import ModelFile, Numeric, _bytes_of, _view
+from nodes.numerics import ModelFile, Numeric
+from nodes.rawtensors import raw, view
 from nodes.slices import BadTensor, LoadError
 from nodes.slicing import cut
 
@@ -29,8 +30,8 @@ def received(loader, family, first, last):
 
 def test_tensors_go_to_torch_and_back():
     for x in (torch.arange(6, dtype=torch.int64).view(2, 3), torch.zeros(3, dtype=torch.uint8)):
-        assert torch.equal(_view(_bytes_of(x)), x)
-        assert codec.same(_bytes_of(_view(_bytes_of(x))), _bytes_of(x))
+        assert torch.equal(view(raw(x)), x)
+        assert codec.same(raw(view(raw(x))), raw(x))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -39,14 +40,14 @@ def test_a_cut_model_answers_as_the_whole_from_files_and_from_received_weights(f
     x = torch.from_numpy(inputs.make(family, 1, 0))
     first = loader.load(family, 0, 1, None)
     second = loader.load(family, 1, whole.last, received(loader, family, 1, whole.last))
-    assert codec.same(second.run(first.run(_bytes_of(x))), _bytes_of(whole(x)))
+    assert codec.same(second.run(first.run(raw(x))), raw(whole(x)))
     assert second.digest == loader.load(family, 1, whole.last, None).digest
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_loader_that_warms_up_gives_the_same_slices(family, loader, folder):
     warm = Numeric({family: ModelFile(family, weights.ensure(family, 1, folder))}, warm=True)
-    x = _bytes_of(torch.from_numpy(inputs.make(family, 1, 0)))
+    x = raw(torch.from_numpy(inputs.make(family, 1, 0)))
     for first, last in ((0, 1), (1, 3)):
         before, after = loader.load(family, first, last, None), warm.load(family, first, last, None)
         assert before.digest == after.digest
@@ -76,7 +77,7 @@ def test_what_a_slice_cannot_take_is_a_bad_tensor(loader, tensor):
 
 def test_a_token_outside_the_vocabulary_is_a_bad_tensor(loader):
     with pytest.raises(BadTensor, match="cannot take this"):
-        loader.load("minilm_tiny", 0, 1, None).run(_bytes_of(torch.full((1, 2), 10**6)))
+        loader.load("minilm_tiny", 0, 1, None).run(raw(torch.full((1, 2), 10**6)))
 
 
 @pytest.mark.parametrize(

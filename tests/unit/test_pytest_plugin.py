@@ -60,6 +60,7 @@ sys.modules["testbed.kernel.host"] = host
 def session(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
     """Runs a test file in a session that has the plugin and the runner above."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # these sessions are nobody's workers
     pytester.makeconftest(f"CALLS = {str(pytester.path / 'calls')!r}\n{CONFTEST}")
     (pytester.path / "city.yaml").write_text("name: city\n")
 

@@ -27,7 +27,7 @@ def test_the_keys_that_later_tools_rely_on() -> None:
     assert set(summary["bytes"]) == {"data", "moves"}
     assert set(summary["moves"]) == {"count", "aborted"}
     assert set(summary["decision_ms"]) == {"count", "p50", "p99"}
-    assert set(summary["answers"]) == {"checked", "equal"}
+    assert set(summary["answers"]) == {"checked", "equal", "relative_error"}
     assert {"seed", "wall_s", "virtual_s", "versions"} <= set(summary)
     json.dumps(summary, allow_nan=False)
 
@@ -39,7 +39,7 @@ def test_a_run_that_recovers() -> None:
     # bad from 20 s to 24 s: windows violate from the one that ends at 21 s to the one that ends at 28 s
     assert summary["sla"]["violated_s"] == 8
     assert summary["sla"]["recovery_s"] == 8
-    assert summary["answers"] == {"checked": 480, "equal": 480}
+    assert summary["answers"] == {"checked": 480, "equal": 480, "relative_error": None}
     assert summary["moves"] == {"count": 1, "aborted": 0}
     assert summary["bytes"] == {"data": 480 * 154_528, "moves": 28_000_000}
     assert summary["decision_ms"] == {"count": 2, "p50": 0.9, "p99": 1.8}

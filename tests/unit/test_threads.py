@@ -8,7 +8,9 @@ import sys
 SCRIPT = """
 import sys, threading
 from nodes.clock import MonotonicClock, Timer
-from nodes.device import Device, Job
+from nodes.device import Job, device_of
+from nodes.processor import Speed
+from nodes.slices import Work
 from nodes.threads import fail_loudly
 from testbed.journal import Journal
 
@@ -35,7 +37,8 @@ def ended(tmp_path, body):
 
 
 def test_a_failed_thread_is_a_fault_and_the_end(tmp_path):
-    code, told, records = ended(tmp_path, "Device(10**9, clock).submit(Job(1, 0, lambda: {}['x'], print))")
+    failing = "Job((Work(1),), 0, lambda: {}['x'], print)"
+    code, told, records = ended(tmp_path, f"device_of('fifo', Speed(10**9), clock).submit({failing})")
     assert code == 70
     assert "KeyError" in told
     assert [(r["kind"], r["what"], r["why"]) for r in records] == [("fault", "thread", "device: KeyError: 'x'")]

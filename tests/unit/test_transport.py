@@ -9,8 +9,9 @@ import pytest
 from nodes import codec, shipping, transport
 from nodes.clock import MonotonicClock, Timer
 from nodes.codec import Tensor
+from nodes.goodput import Goodput
 from nodes.proto.data_pb2 import Header, WeightsHeader, WeightsRequest
-from nodes.transport import DataServer, Edge, PortTaken, Refused
+from nodes.transport import Busy, DataServer, Edge, PortTaken, Refused
 from tests.unit.hosts import free_port
 
 TENSOR = Tensor("uint8", (700_000,), bytes(range(250)) * 2800)
@@ -20,7 +21,7 @@ class Inbox:
     """A receiver that keeps what comes."""
 
     def __init__(self, accepting=True):
-        self.accepting, self.got, self.refused = accepting, [], []
+        self.accepting, self.got, self.refused, self.turned = accepting, [], [], []
         self.changed = threading.Condition()
         self.blocks = [(0, "w", TENSOR), (1, "b", Tensor("float32", (2,), bytes(8)))]
 
@@ -41,6 +42,9 @@ class Inbox:
         if asked.model != "fake":
             raise Refused(f"no {asked.model} here")
         yield from shipping.ship(block for block in self.blocks if asked.first <= block[0] < asked.last)
+
+    def turned_away(self, why):
+        self.turned.append(why)
 
     def wait(self, count):
         with self.changed:
@@ -64,11 +68,11 @@ class Losses:
 
 
 @contextlib.contextmanager
-def serving(inbox, port=0):
+def serving(inbox, port=0, sealing=None):
     with ThreadPoolExecutor(8) as pool:
-        server = DataServer(f"127.0.0.1:{port}", inbox, pool)
+        server = DataServer(f"127.0.0.1:{port}", inbox, pool, sealing)
         try:
-            yield f"127.0.0.1:{server.port}"
+            yield f"127.0.0.1:{server.ports[0]}"
         finally:
             server.close()
 
@@ -82,8 +86,8 @@ def world():
 
 
 @contextlib.contextmanager
-def edge_to(address, world, lost):
-    edge = Edge(address, *world, lost)
+def edge_to(address, world, lost, **options):
+    edge = Edge(address, *world, lost, **options)
     try:
         yield edge
     finally:
@@ -155,8 +159,71 @@ def test_two_servers_on_one_port_are_refused():
         DataServer(address, Inbox(), pool)
 
 
-def deliver(address, frames):
-    with transport.open_channel(address) as channel:
+def test_an_edge_takes_no_more_than_its_bound_and_says_so_at_once(world):
+    inbox, lost = Inbox(accepting=False), Losses()
+    with serving(inbox) as address:
+        edge = Edge(address, *world, lost, limit_bytes=2_000_000)
+        in_time = world[0].now_us() + 60_000_000
+        edge.send(header(0), Tensor("uint8", (3_000_000,), bytes(3_000_000)), in_time)  # nothing else is there
+        with pytest.raises(Busy, match=r"300\d{4} bytes are on their way, at most 2000000"):
+            edge.send(header(1), TENSOR, in_time)
+        edge.send(header(2), None, in_time)  # an error is always worth sending
+        edge.close()
+    assert sorted(n for n, _ in lost.wait(2)) == [0, 2]
+
+
+def test_what_was_acked_or_lost_makes_room_again(world):
+    inbox, lost = Inbox(), Losses()
+    with serving(inbox) as address, edge_to(address, world, lost, limit_bytes=1_000_000) as edge:
+        for n in range(4):
+            edge.send(header(n), TENSOR, world[0].now_us() + 5_000_000)
+            edge.drain(5_000_000)
+        inbox.accepting = False
+        edge.send(header(4), TENSOR, world[0].now_us() + 200_000)
+        with pytest.raises(Busy):
+            edge.send(header(5), TENSOR, world[0].now_us() + 5_000_000)
+        lost.wait(1)  # by its deadline
+        edge.send(header(6), TENSOR, world[0].now_us() + 200_000)
+    assert [h.request_id for h, _ in inbox.got][:5] == [0, 1, 2, 3, 4]
+    assert edge._held_bytes == 0
+
+
+def test_an_edge_knows_what_its_way_carries(world):
+    inbox = Inbox()
+    with serving(inbox) as address, edge_to(address, world, Losses()) as edge:
+        assert edge.rate_bps == 0
+        for n in range(4):
+            edge.send(header(n), TENSOR, world[0].now_us() + 5_000_000)
+        edge.drain(5_000_000)
+        assert edge.rate_bps > 1_000_000
+
+
+def test_goodput_is_of_the_time_that_the_way_was_busy():
+    seen = Goodput()
+    assert seen.rate_bps == 0
+    seen.acked(1_000_000, 0, 1_000_000)
+    assert seen.rate_bps == 8_000_000
+    seen.acked(1_000_000, 100_000, 2_000_000)  # sent while the first was on its way
+    seen.acked(10, 5_000_000, 9_000_000)  # says nothing
+    assert seen.rate_bps == 8_000_000
+    for n in range(20):
+        seen.acked(1_000_000, 10_000_000 + n * 500_000, 10_500_000 + n * 500_000)
+    assert seen.rate_bps == 16_000_000
+    seen.broken()
+    assert seen.rate_bps == 0
+
+
+def test_nothing_that_differs_from_machine_to_machine_is_left_to_a_default():
+    client, server = dict(transport.CLIENT_OPTIONS), dict(transport.SERVER_OPTIONS)
+    assert (client["grpc.keepalive_time_ms"], client["grpc.keepalive_permit_without_calls"]) == (1000, 1)
+    assert server["grpc.http2.min_recv_ping_interval_without_data_ms"] <= 1000  # else a keepalive ends the connection
+    assert server["grpc.so_reuseport"] == 0
+    for options in (client, server):
+        assert options["grpc.max_receive_message_length"] == transport.MESSAGE_MAX_BYTES < 2 << 20
+
+
+def deliver(address, frames, identity=None):
+    with transport.open_channel(address, identity) as channel:
         return list(channel.stream_stream(transport.DELIVER)(iter(frames), timeout=5))
 
 
@@ -178,7 +245,9 @@ def test_bytes_that_are_no_grpc_leave_others_alone(world):
         raw.sendall(b"\x16\x03\x01garbage\r\n" * 400)
         with edge_to(address, world, Losses()) as edge:
             edge.send(header(1), TENSOR, world[0].now_us() + 5_000_000)
-            inbox.wait(1)
+            arrived = inbox.wait(1)
+    assert [(head.request_id, tensor) for head, tensor in arrived] == [(1, TENSOR)]
+    assert inbox.refused == []
 
 
 def test_a_bad_tensor_is_acked_and_refused_by_name():
@@ -187,7 +256,7 @@ def test_a_bad_tensor_is_acked_and_refused_by_name():
     with serving(inbox) as address:
         good = list(codec.frames(header(10), TENSOR))
         acks = deliver(address, [codec.pack(bad, bytes(8)), *good])
-    assert [transport.ACK.unpack(ack) for ack in acks] == [(9, 2), (10, 1)]
+    assert [transport.ACK.unpack(ack) for ack in acks] == [(9, 2, 0), (10, 1, 0)]
     assert inbox.refused[0].header.request_id == 9 and "float64" in inbox.refused[0].why
 
 
@@ -215,10 +284,10 @@ def test_weights_that_are_too_many_unknown_or_not_there_are_refused():
 
 
 def test_changed_or_foreign_weights_are_refused():
-    frames = list(shipping.ship([(0, "w", TENSOR)]))
+    frames = list(shipping.ship([(0, "w", Tensor("uint8", (1_400_000,), bytes(1_400_000)))]))
 
     def unpack(*frames):
-        unpacking = shipping.Unpacking(0, 1, 1 << 20)
+        unpacking = shipping.Unpacking(0, 1, 1 << 21)
         for frame in frames:
             unpacking.push(frame)
         assert unpacking.done

@@ -1,0 +1,112 @@
+"""Layers by parts over the emulated network: heads go round three servers with their keys and values while a model
+speaks, and one of the servers is lost twenty times: every token is that of the unsplit model, none twice, none missing.
+"""
+
+from collections import defaultdict
+from itertools import pairwise
+
+import pytest
+
+from nodes import smollm
+from tests.scenarios.test_generation import right
+
+FOLDER = "tests/scenarios/experiments"
+HEADS, CAPITAL = (pytest.mark.experiment(f"{FOLDER}/{name}.yaml") for name in ("heads", "capital"))
+SECOND = 1_000_000
+
+
+def answered(run):
+    """The rounds that ended well, by session, in order."""
+    found = defaultdict(list)
+    for request in sorted(run.journal("request"), key=lambda r: r["sent_us"]):
+        if request["outcome"] == "ok":
+            found[request["session"]].append(request)
+    return found
+
+
+def moved_over(run):
+    """The tokens, each of a session, at which a session went over to another placement and took its caches along."""
+    return {
+        (session, after["token"])
+        for session, rounds in answered(run).items()
+        for before, after in pairwise(rounds)
+        if before["epoch"] != after["epoch"] and before["life"] == after["life"]
+    }
+
+
+def speaks_as_the_unsplit_model(run):
+    run.assert_valid()
+    sessions, rounds = run.journal("session"), answered(run)
+    for session in sessions:
+        assert (session["outcome"], session["error"]) == ("ok", "")
+        assert session["tokens"] == right(run, session["input"])
+        come = 0
+        for one in rounds[session["session"]]:
+            again = one["replay"] and one["position"] == 0 and come > 0
+            assert one["token"] == (0 if again else come) and one["checked"] and one["equal"]
+            come += not again
+        assert come == len(session["tokens"])
+    assert run.summary["requests"]["duplicated"] == run.summary["requests"]["lost"] == 0
+    return sessions
+
+
+@HEADS
+def test_no_token_is_another_nor_lost_nor_twice(testbed, history_is_right):
+    history_is_right(testbed)
+    sessions = speaks_as_the_unsplit_model(testbed)
+    assert len(sessions) == 4 and testbed.summary["sessions"]["finished"] == 4
+    assert len(set(sessions[0]["tokens"])) > 10
+
+
+@HEADS
+def test_heads_take_their_keys_and_values_along_at_twenty_tokens(testbed):
+    testbed.assert_valid()
+    assert len(moved_over(testbed)) >= 20
+    first = testbed.journal("session")[0]  # while nothing fails
+    assert first["replays"] == 0 and len({n for s, n in moved_over(testbed) if s == first["session"]}) >= 15
+    pulled = [k for k in testbed.journal("kv") if k["session"] == first["session"] and k["t_us"] < first["done_us"]]
+    assert pulled and all(len(k["heads"]) == 1 and not k["why"] for k in pulled)
+    per_token = 2 * 4 * 16  # a key and a value of 16 numbers
+    assert all(k["bytes"] == per_token * (k["tokens"][1] - k["tokens"][0]) for k in pulled)
+
+
+@HEADS
+def test_a_server_lost_at_twenty_tokens_is_made_up_for_within_a_second(testbed):
+    testbed.assert_valid()
+    downs = [e for e in testbed.journal("event") if e["what"] == "node_down"]
+    founds = [d for d in testbed.journal("decision") if any(t["kind"] == "node_down" for t in d["triggers"])]
+    failed = [r for r in testbed.journal("request") if r["outcome"] == "failed"]
+    assert len(downs) == len(founds) == 20 and {r["error"] for r in failed} == {"PEER_LOST"}
+    lost = set()
+    for down, found in zip(downs, founds, strict=True):
+        assert down["applied_us"] < found["t_us"]
+        mine = [r for r in failed if r["sent_us"] <= found["t_us"] and r["sent_us"] + SECOND > found["t_us"]]
+        mine = [r for r in mine if (r["session"], r["life"]) not in lost]
+        assert mine
+        for round_ in mine:
+            lost.add((round_["session"], round_["life"]))
+            token = [r for r in answered(testbed)[round_["session"]] if r["token"] == round_["token"]]
+            resumed = min(r["done_us"] for r in token if r["done_us"] > found["t_us"])
+            assert resumed < found["t_us"] + SECOND
+    assert len({(r["session"], r["token"]) for r in failed}) >= 20
+
+
+@HEADS
+def test_what_travels_within_a_layer_is_counted(testbed):
+    testbed.assert_valid()
+    parts = testbed.journal("part")
+    spans = [s for r in testbed.journal("request") for s in r["spans"]]
+    carried = sum(s["size_bytes"] for s in spans if s["kind"] == "network")
+    assert testbed.summary["bytes"]["data"] == carried + sum(p["sent_bytes"] for p in parts)
+    assert {p["layer"] for p in parts} == {1, 2, 3} and {p["node"] for p in parts} == {"edge1", "edge2", "edge3"}
+    layers = [s for s in spans if s["kind"] == "layer"]
+    assert layers and all(s["start_us"] < s["end_us"] for s in layers)
+
+
+@CAPITAL
+def test_smollm_says_paris_while_its_heads_go_round(testbed, history_is_right):
+    history_is_right(testbed)
+    [session] = speaks_as_the_unsplit_model(testbed)
+    assert smollm.text(session["tokens"]).startswith(" Paris.")
+    assert session["replays"] == 0 and len(moved_over(testbed)) >= 3
+    assert {p["layer"] for p in testbed.journal("part")} == {4, 12, 20, 28}
