@@ -103,6 +103,8 @@ class PartWork:
 
     def enter(self, header: Header, tensor: Tensor) -> None:
         """A tensor within a layer by parts, or for its home. Raises HopFailed."""
+        if len(tensor.shape) != 3 or (header.session and tensor.shape[1] != header.tokens):
+            raise HopFailed("BAD_TENSOR", f"a layer takes (1, tokens, width), not {tensor.shape}")
         try:
             layer = layer_of(header)
             if not header.part:

@@ -5,8 +5,8 @@
 
 Rules: only float32 tensors change; one that fp16 cannot hold, that is not finite, or that would not get smaller goes as
 it is; the error is measured on every tensor, never estimated. A row is the last dimension; int8 takes the nearest of
-255 steps from minus to plus the row's largest magnitude. The bytes: for int8 the scales of all rows, then the values.
-Pure; NumPy alone.
+255 steps from minus to plus the row's largest magnitude; a row below 1e-36 may arrive as zeros. The bytes: for int8 the
+scales of all rows, then the values. Pure; NumPy alone.
 """
 
 from collections.abc import Mapping

@@ -56,7 +56,7 @@ def plan(wanted: Mapping[Slot, int], sources: Sequence[Held], counts: Sequence[i
             before = Pull(address, block, block, begin, heads)
         found[address, begin, heads] = longer = Pull(address, before.first, block + 1, begin, heads)
         pulls.append(longer)
-    return pulls, missing
+    return sorted(pulls, key=lambda pull: (pull.first, pull.heads, pull.address)), missing
 
 
 def needed(pieces: Iterable[tuple[int, int, Collection[int] | None]]) -> dict[int, frozenset[int] | None]:

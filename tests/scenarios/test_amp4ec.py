@@ -103,7 +103,7 @@ def test_service_goes_on_without_it_and_comes_back_to_it(testbed):
 
 @NODES
 def test_what_the_phone_keeps_outlasts_the_servers(testbed):
-    kept = [r for r in testbed.journal("request") if r["stream"] == "again.ue1"]
+    kept = [r for r in testbed.journal("request") if r["stream"] == "kept.ue1"]
     assert [r["cached"] for r in kept] == [False] * INPUTS + [True] * (len(kept) - INPUTS)
     assert all(r["outcome"] == "ok" and r["equal"] for r in kept)
 

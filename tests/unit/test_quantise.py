@@ -37,7 +37,8 @@ def test_what_arrives_is_as_near_as_the_bits_allow_and_the_error_is_told(x, wire
     assert sent.tensor.size_bytes < x.nbytes
     largest = np.abs(x).max(-1, keepdims=True).astype(np.float64)
     step = np.maximum(np.abs(x) * 2.0**-11, 2.0**-25) if wire == "fp16" else largest / 127 / 2
-    assert np.all(np.abs(values(back) - x.astype(np.float64)) <= step * 1.001 + 1e-44)
+    nothing = 127 * float(np.finfo(np.float32).tiny) if wire == "int8" else 1e-44  # a row of less has no scale
+    assert np.all(np.abs(values(back) - x.astype(np.float64)) <= step * 1.001 + nothing)
     told = relative_error(back, tensor(x))
     assert told is None or math.isclose(told, sent.relative_error, rel_tol=1e-3, abs_tol=1e-9)
 

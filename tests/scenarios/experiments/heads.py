@@ -20,7 +20,7 @@ class Heads:
 
     def decide(self, snapshot, current, triggers):
         row = list(current.nodes[STREAM])
-        if snapshot.now_us < ROUND_US:
+        if 0 < snapshot.now_us < ROUND_US:
             at = self.heads[self.moved % len(self.heads)]
             row[at] = SERVERS[(SERVERS.index(row[at]) + 1) % 3]
             self.moved += 1
