@@ -31,7 +31,7 @@ from controller.cost import (
     memory_bytes,
     resident,
     runs,
-    speed_now,
+    spare_now,
     wait_us,
 )
 from controller.model import Snapshot
@@ -108,12 +108,12 @@ class Group:
         self.blocks, self._first, self._last = len(chain.weight), *run_ends(len(chain.weight))
         self.place = [{n: k for k, n in enumerate(row)} for row in nodes.tolist()]
         self._per_us = np.array([1.0 / table.streams[s].period_us for s in streams])
-        speed = speed_now(table, snapshot)[nodes][:, None]
+        spare = spare_now(snapshot)[nodes][:, None]
         self._backlog = backlog_us(snapshot)[nodes][:, None]
-        work = (chain.work[self._last] - chain.work[self._first])[:, None]
-        self._time = work / np.where(speed > 0, speed, np.inf)  # (B, P, K)
+        time = chain.time[self._last[:, None, None], nodes] - chain.time[self._first[:, None, None], nodes]  # (P, B, K)
+        self._time = time.transpose(1, 0, 2) / np.where(spare > 0, spare, np.inf)  # (B, P, K)
         self._largest = _largest(chain.working, self._first, self._last)
-        self._barrier = np.where(self._open(speed[:, 0] > 0), 0.0, np.inf)
+        self._barrier = np.where(self._open(spare[:, 0] > 0), 0.0, np.inf)
         alike = len(nodes) == 1 and len(set(self._per_us.tolist())) == 1
         per_us = self._per_us[: 1 if alike else None, None, None]
         own = per_us * self._time

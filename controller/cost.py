@@ -1,7 +1,7 @@
 """What a placement costs: predicted latency, memory and traffic, as sums over NumPy arrays.
 
 Rules of the model, all times in microseconds:
-  compute      flops / (flops_per_s * (1 - load))
+  compute      the larger of flops / flops_per_s and bytes / memory_bytes_per_s of each block, over 1 - load
   queue        at each visit of a node the larger of the backlog it reports now and the steady wait of all
                streams placed there; at each hop the steady wait of the streams that use the same path
   transfer     bytes * 8 / rate of the path + `hop_overhead_us`
@@ -15,7 +15,7 @@ Memory of a node: each distinct block of a model once, plus the largest working 
 A `Row` is the placement of one stream as host positions, one for each block.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -23,7 +23,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from controller.model import Latency, Model, NodeStates, Problem, Snapshot, Stream
+from controller.model import Block, Host, Latency, Model, NodeStates, Problem, Snapshot, Stream
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -41,6 +41,7 @@ class Chain:
     """One model as arrays: L blocks, N hosts."""
 
     work: Floats  # (L+1,) flops of the blocks before
+    time: Floats  # (L+1, N) microseconds of the blocks before on each host, when nothing else loads it
     weight: Floats  # (L,) bytes
     working: Floats  # (L,) bytes
     data: Floats  # (L+1,) bytes that cross before block l; data[L] is the answer
@@ -119,6 +120,7 @@ def _chain(problem: Problem, model: Model) -> Chain:
     everywhere = np.ones(len(hosts), dtype=bool)
     return Chain(
         work=np.concatenate(([0.0], np.cumsum([float(block.flops) for block in blocks]))),
+        time=_times(problem.hosts, blocks),
         weight=np.array([float(block.weight_bytes) for block in blocks]),
         working=np.array([float(block.working_bytes) for block in blocks]),
         data=np.array([float(model.input_bytes), *(float(block.output_bytes) for block in blocks)]),
@@ -126,6 +128,16 @@ def _chain(problem: Problem, model: Model) -> Chain:
         # what goes in and what comes out
         allowed=np.array([enters.get(a, everywhere) & enters.get(b, everywhere) for a, b in pairwise(classes)]),
     )
+
+
+def _times(hosts: Sequence[Host], blocks: Sequence[Block]) -> Floats:
+    """(L+1, N) of the roofline: a block takes as long as its flops or its bytes do, whichever is longer."""
+    speed = np.array([host.flops_per_s / 1e6 for host in hosts])
+    reach = np.array([host.memory_bytes_per_s / 1e6 or np.inf for host in hosts])
+    flops = np.array([float(block.flops) for block in blocks])[:, None]
+    crossing = np.array([float(block.read_bytes) for block in blocks])[:, None]
+    times = np.maximum(flops / speed, crossing / reach)
+    return np.concatenate((np.zeros((1, len(hosts))), np.cumsum(times, axis=0)))
 
 
 def _way(problem: Problem, index: Mapping[str, int], stream: Stream, chain: Chain) -> Chain:
@@ -171,6 +183,11 @@ def speed_now(table: Table, snapshot: Snapshot) -> Floats:
     return np.asarray(table.speed * _states(snapshot)[0], dtype=np.float64)
 
 
+def spare_now(snapshot: Snapshot) -> Floats:
+    """(N,) the share of each processor that is left to us, 0 when down: what `Chain.time` is divided by."""
+    return _states(snapshot)[0]
+
+
 def backlog_us(snapshot: Snapshot) -> Floats:
     return _states(snapshot)[1]
 
@@ -194,7 +211,7 @@ class Forecast:
 
     def __init__(self, table: Table, snapshot: Snapshot) -> None:
         self._table, self._snapshot = table, snapshot
-        self._speed, self._backlog = speed_now(table, snapshot), backlog_us(snapshot)
+        self._spare, self._backlog = spare_now(snapshot), backlog_us(snapshot)
         self._uses: dict[tuple[str, Row], Use] = {}
 
     def use(self, stream: str, row: Row) -> Use:
@@ -204,10 +221,10 @@ class Forecast:
         return found
 
     def _use(self, stream: str, row: Row) -> Use:
-        work, visits, carries = self._table.chain(stream).work, list[tuple[int, float]](), []
+        done, visits, carries = self._table.chain(stream).time, list[tuple[int, float]](), []
         for first, last, n in runs(row):
-            speed = float(self._speed[n])
-            visits.append((n, float(work[last] - work[first]) / speed if speed > 0 else float("inf")))
+            spare = float(self._spare[n])
+            visits.append((n, float(done[last, n] - done[first, n]) / spare if spare > 0 else float("inf")))
         for a, b, size in hops(self._table, stream, row):
             rate = int(self._snapshot.rate_bps[a, b])
             time = size * 8e6 / rate if rate > 0 else float("inf")

@@ -30,6 +30,7 @@ class Block:
     formula_cost: int = 0  # AMP4EC's layer cost (paper 001, equations 1, 2 and 12); 0: nobody said
     unit: int = 0  # where some blocks are parts: the unit that it is, or is part of
     part: str = ""  # of that unit: "heads:3", "proj", "mlp" (controller/parts.py); empty: all of it
+    read_bytes: int = 0  # between processor and memory: weights, input, output, keys and values
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Host:
     zone: str
     flops_per_s: int
     memory_bytes: int
+    memory_bytes_per_s: int = 0  # between processor and memory; 0: no limit
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from controller.chain import Indices
-from controller.cost import Floats, Table, backlog_us, speed_now, wait_us
+from controller.cost import Floats, Table, backlog_us, spare_now, wait_us
 from controller.model import Snapshot
 from controller.sited import factors
 
@@ -47,9 +47,9 @@ def frontier(table: Table, snapshot: Snapshot, streams: Sequence[str], kept: Seq
 def _whole_us(table: Table, snapshot: Snapshot, stream: str) -> float:
     """The cost of all blocks on one node, the best one that is big enough, when nobody else is there."""
     chain, source, period_us = table.chain(stream), table.source(stream), table.streams[stream].period_us
-    speed, everyone = speed_now(table, snapshot), np.arange(len(table.memory))
-    fits = chain.allowed.all(axis=0) & (chain.weight.sum() + chain.working.max() <= table.memory) & (speed > 0)
-    time = chain.work[-1] / np.where(speed > 0, speed, np.inf)
+    spare, everyone = spare_now(snapshot), np.arange(len(table.memory))
+    fits = chain.allowed.all(axis=0) & (chain.weight.sum() + chain.working.max() <= table.memory) & (spare > 0)
+    time = chain.time[-1] / np.where(spare > 0, spare, np.inf)
     total = time + np.maximum(backlog_us(snapshot), wait_us(time / period_us, time * time / period_us))
     for size, a, b in ((chain.data[0], source, everyone), (chain.data[-1], everyone, source)):
         rate = np.asarray(snapshot.rate_bps[a, b])
@@ -85,12 +85,12 @@ class _Tiers:
     def __init__(self, table: Table, snapshot: Snapshot, streams: Sequence[str]) -> None:
         f = factors(snapshot.delay_us, snapshot.rate_bps)
         chain, self._f, self.order = table.chain(streams[0]), f, f.sites.order
-        speed = speed_now(table, snapshot)[self.order]
+        spare = spare_now(snapshot)[self.order]
         may = np.array([table.chain(s).allowed for s in streams])
         if all(table.chain(s) is chain for s in streams):
             may = may[:1]
-        time = np.diff(chain.work)[:, None] / np.where(speed > 0, speed, np.inf)
-        self.work = np.where(may[:, :, self.order] & (speed > 0), time, np.inf).transpose(1, 0, 2)  # (L, B, N)
+        time = np.diff(chain.time[:, self.order], axis=0) / np.where(spare > 0, spare, np.inf)
+        self.work = np.where(may[:, :, self.order] & (spare > 0), time, np.inf).transpose(1, 0, 2)  # (L, B, N)
         self.wait = backlog_us(snapshot)[self.order]
         source = np.array([table.source(s) for s in streams])[:, None]
         self._overhead = table.problem.hop_overhead_us

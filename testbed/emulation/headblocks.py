@@ -17,6 +17,7 @@ from nodes.models.shares import (
     Heads,
     Share,
     SplitConfig,
+    cache_bytes_per_token,
     flops,
     output_bytes_per_token,
     weight_bytes,
@@ -46,6 +47,7 @@ def _block(  # noqa: PLR0917 a part, and what it is asked for
     work = flops(config, share, prompt) + steps * flops(config, share, 1, prompt + rounds // 2)
     given = (prompt + steps) * output_bytes_per_token(config, share)
     weights = weight_bytes(config, share) + (weight_bytes(config, NORM) if share == PROJ else 0)
+    kept = (prompt + rounds // 2) * cache_bytes_per_token(config, share)  # read again in each round
     return Block(
         f"{layer.name}/{share}",
         work // rounds,
@@ -56,4 +58,5 @@ def _block(  # noqa: PLR0917 a part, and what it is asked for
         weights // FLOAT_BYTES,  # the formula counts the numbers of a matrix
         unit,
         str(share),
+        weights + kept,
     )

@@ -12,7 +12,7 @@ from testbed.plan import ModelPlan, Plan, StreamPlan
 
 def problem_of(plan: Plan) -> Problem:
     return Problem(
-        hosts=tuple(Host(h.name, h.zone, h.flops_per_s, h.memory_bytes) for h in plan.hosts),
+        hosts=tuple(Host(h.name, h.zone, h.flops_per_s, h.memory_bytes, h.memory_bytes_per_s) for h in plan.hosts),
         models={model.name: _model(model, _generated(plan, model.name)) for model in plan.models},
         streams=tuple(
             Stream(stream.name, stream.model, stream.phone, _period_us(stream, plan.duration_us))
@@ -42,7 +42,7 @@ def zones_at(plan: Plan, t_us: int) -> dict[str, frozenset[str]]:
 def _model(plan: ModelPlan, tokens: int) -> Model:
     """Of a generation, its mean round: one brings the input, the others a token each."""
     costs = profile(plan.family)
-    units = costs.units
+    units, reads = costs.units, [unit.work.read_bytes for unit in costs.units]
     if tokens > 1:
         length = config_of(plan.family).tokens + tokens // 2
         steps = step_profile(plan.family, length).units
@@ -54,6 +54,7 @@ def _model(plan: ModelPlan, tokens: int) -> Model:
             )
             for unit, step in zip(units, steps, strict=True)
         )
+        reads = [(all_ + (tokens - 1) * step.read_bytes) // tokens for all_, step in zip(reads, steps, strict=True)]
     blocks = tuple(
         Block(
             unit.name,
@@ -63,8 +64,9 @@ def _model(plan: ModelPlan, tokens: int) -> Model:
             unit.working_bytes * plan.batch,
             unit.output_class,
             formula,
+            read_bytes=read_bytes,
         )
-        for unit, formula in zip(units, formula_costs(plan.family), strict=True)
+        for unit, formula, read_bytes in zip(units, formula_costs(plan.family), reads, strict=True)
     )
     if plan.grain == "heads":
         blocks = by_heads(plan.family, blocks, max(1, tokens), plan.batch)
