@@ -10,6 +10,7 @@ each part of a layer, is told who held its blocks or heads before.
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from nodes.models.shares import Heads, share_of
@@ -79,6 +80,7 @@ class Session:
     def next(self, route: Sequence[Hop], epoch: int) -> Round:
         """The round for the next token, or in a new life the one that brings the input back."""
         given = tuple(self.tokens[self._given :]) if self.held else ()
+        there = bool(self.held) and epoch == self.epoch  # an epoch has one route, and the caches lie along it
         return Round(
             life=self.life,
             position=self.length,
@@ -87,7 +89,7 @@ class Session:
             ordinal=len(self.tokens) if given or not self.life else 0,
             replay=self.life > 0 and self._given == 0 and (not given or self._known > 0),
             epoch=epoch,
-            route=tuple(_with_sources(self.held, hop) for hop in route),
+            route=tuple(route) if there else tuple(_with_sources(self.held, hop) for hop in route),
         )
 
     def took(self, done: Round, token: int) -> bool:
@@ -125,6 +127,7 @@ def transfers(held: Sequence[Hop], hop: Hop) -> Iterator[tuple[str, Held]]:
         yield from ((placed.address, old) for old in _elsewhere(held, placed.address, hop, heads_of(placed.part)))
 
 
+@lru_cache(maxsize=4096)
 def heads_of(part: str) -> tuple[int, ...]:
     """Whose keys and values a part of a layer needs; () of "", the whole."""
     share = share_of(part) if part else None

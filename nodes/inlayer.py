@@ -11,10 +11,13 @@ these need: hops are many, and a token is small.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from nodes.models.shares import MLP, PROJ, SUM, Share, ShareError, Whole, closing, share_of
 from nodes.models.splits import Split
 from nodes.proto.data_pb2 import Header, Hop, Placed
+
+share_named = lru_cache(maxsize=4096)(share_of)  # every frame names its parts
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Layer:
 
     @property
     def split(self) -> Split:
-        return Split(self.hop.node, tuple((placed.node, share_of(placed.part)) for placed in self.hop.parts))
+        return Split(self.hop.node, tuple((placed.node, share_named(placed.part)) for placed in self.hop.parts))
 
     @property
     def close(self) -> Whole:
@@ -104,7 +107,7 @@ def farewells(header: Header) -> Iterator[tuple[str, Header]]:
     for placed in layer.hop.parts:
         if placed.node not in told:
             told.add(placed.node)
-            lane, _ = layer.placed(share_of(placed.part))
+            lane, _ = layer.placed(share_named(placed.part))
             yield placed.address, _short(header, layer, [], part="", lane=lane)
 
 

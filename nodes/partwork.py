@@ -16,7 +16,7 @@ from nodes.codec import Tensor
 from nodes.device import Device, Job
 from nodes.gather import Gather
 from nodes.hopfailure import HopFailed
-from nodes.inlayer import Layer, back, layer_of, passed, to_end, to_middle, to_shares
+from nodes.inlayer import Layer, back, layer_of, passed, share_named, to_end, to_middle, to_shares
 from nodes.kvshipping import Rows
 from nodes.memory import Memory, MemoryRefused
 from nodes.models.shares import (
@@ -31,7 +31,6 @@ from nodes.models.shares import (
     ShareError,
     Whole,
     closing,
-    share_of,
 )
 from nodes.outbox import Outbox
 from nodes.partcost import part_work
@@ -110,7 +109,7 @@ class PartWork:
             if not header.part:
                 self._begin(header, layer, tensor)
                 return
-            share = share_of(header.part)
+            share = share_named(header.part)
             if header.arrived:
                 self._wait(header, _closing(share), tensor, None)
             elif share in {PROJ, SUM} and isinstance(share, Whole):
@@ -195,7 +194,7 @@ class PartWork:
         split = self._agent.costs[header.model][layer.block].split
         assert split is not None  # it has been loaded
         tokens, before = task.x.shape[1], header.position if header.session else 0
-        work = part_work(split, task.share, tokens, before, [share_of(name) for name in task.arrived])
+        work = part_work(split, task.share, tokens, before, [share_named(name) for name in task.arrived])
 
         def done(start_us: int, end_us: int, late_us: int, output: Tensor | HopFailed) -> None:
             if late_us and work.flops:  # what counts nothing in the model is no yardstick

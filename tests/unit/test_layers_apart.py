@@ -5,11 +5,14 @@ import random
 
 import pytest
 
+from nodes.codec import Tensor
 from nodes.models.splits import Split
 from nodes.proto.agent_pb2 import SliceRef
+from nodes.proto.data_pb2 import Header, Hop, Placed
 from nodes.slices import rows_bytes
 from tests.unit.apart import Apart, everything, gathered
 from tests.unit.test_generation import is_whole
+from tests.unit.test_session_caches import wait_until
 
 FAMILIES = ("llama_tiny", "gpt2_tiny")
 TOKENS = 20
@@ -124,7 +127,7 @@ def test_a_node_lost_at_every_token_loses_no_token(chat_of, family):
         chat.down(old)
         if n > 1:
             chat.up(new)
-        chat.lay(three(chat, b=new), ahead=three(chat, b=old))
+        chat.lay(three(chat, b=new))
         chat.take(three(chat, b=new), lost=[old])
 
     for n in range(1, TOKENS):
@@ -374,3 +377,56 @@ def test_a_tensor_of_another_length_is_refused_by_name(chat_of, part):
     chat.start()
     [session] = chat.sessions()
     assert spoilt and (session["outcome"], session["error"]) == ("failed", "BAD_TENSOR")
+
+
+NAMES = [
+    "",
+    "norm",
+    "heads:0",
+    "heads:1,2",
+    "rows:0",
+    "proj",
+    "sum",
+    "mlp",
+    "mlp:norm",
+    "mlp:0-9",
+    "mlp:sum",
+    "heads:9",
+    "x",
+]
+
+
+def test_no_frame_of_a_stranger_breaks_a_node_and_nothing_of_it_stays(chat_of):
+    """Any part, any place, any shape: refused or forgotten."""
+    chat = chat_of()
+    chat.phone()
+    placement = three(chat)
+    chat.lay(placement)
+    agent, draw = chat.hosts["b"].agent, random.Random(7)
+    before = chat.used_bytes("b")
+    for n in range(400):
+        parts = [
+            Placed(node=draw.choice("abx"), address=agent.spec.address, part=draw.choice(NAMES))
+            for _ in range(draw.randrange(1, 5))
+        ]
+        hop = Hop(node=draw.choice("ab"), address=agent.spec.address, first=draw.randrange(6), parts=parts)
+        header = Header(request_id=draw.randrange(9), model="chat", route=[hop], part=draw.choice(NAMES))
+        header.arrived, header.deadline_us = draw.random() < 0.4, agent.clock.now_us() + 200_000
+        header.session, header.tokens = draw.choice(["", "s"]), draw.randrange(3)
+        header.life, header.position, header.ended = draw.randrange(3), draw.choice([0, 0, 7]), draw.random() < 0.05
+        shape = draw.choice([(1, 1, chat.config.width), (1, 2, 32), (3,), (0, 0, 0), (1, 1, 1)])
+        size = 4 * shape[0] * (shape[1] * shape[2] if len(shape) > 1 else 1)
+        assert agent.enter(header, Tensor("float32", shape, bytes(size))) is True, n
+    agent._sessions.end("s", 9)
+    wait_until(chat, lambda: len(agent._parts._gather) == 0 and chat.used_bytes("b") == before)
+    hop = Hop(
+        node="b",
+        address=agent.spec.address,
+        first=1,
+        parts=[Placed(node="b", part="proj"), Placed(node="a", part="heads:0")],
+    )
+    waits = Header(request_id=1, model="chat", route=[hop], part="proj", deadline_us=agent.clock.now_us() + 10**9)
+    agent.enter(waits, Tensor("float32", (1, 1, 2), bytes(8)))
+    assert len(agent._parts._gather) == 1
+    chat.down("b")
+    assert len(agent._parts._gather) == 0 and chat.used_bytes("b") == 0

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,9 +15,11 @@ from nodes.optimise import EightBits, cut_at, off_plain
 from nodes.rawtensors import raw
 from nodes.slices import LoadError
 from nodes.slicing import SliceError, one_thread
+from testbed.experiment import ExperimentError, load_experiment
 from testbed.summary import summarise
 from tests.unit.journal_factory import a_run
 
+SMALL = Path(__file__).with_name("small.yaml")
 PICTURES, ALL = ("vit_tiny", "mobilenet_tiny"), ("vit_tiny", "mobilenet_tiny", "minilm_tiny")
 MOST = {"vit_tiny": 0.05, "mobilenet_tiny": 0.05, "minilm_tiny": 0.05}  # relative, of int8
 
@@ -123,3 +126,28 @@ def test_the_summary_says_which_models_are_optimised():
     (run,) = (record for record in records if record["kind"] == "run")
     run["optimised"] = told
     assert summarise(records)["optimised"] == told
+
+
+@pytest.mark.parametrize(
+    ("sets", "why"),
+    [
+        (("models.tiny.family=minilm_tiny", "models.tiny.optimise=torchscript"), "any length"),
+        (("models.tiny.family=gpt2_tiny", "models.tiny.optimise=int8"), "generates text"),
+        (("models.tiny.runtime=onnxruntime", "models.tiny.optimise=int8"), "its own graphs"),
+        (("models.tiny.optimise=int4",), "optimise"),
+        (("models.tiny.result_cache=-1",), "result_cache"),
+        (
+            ("models.tiny.family=gpt2_tiny", "models.tiny.result_cache=4", "workload.cam.generate.tokens=3"),
+            "not kept",
+        ),
+    ],
+    ids=str,
+)
+def test_an_experiment_that_asks_for_what_is_not_there_is_refused(sets, why):
+    with pytest.raises(ExperimentError, match=why):
+        load_experiment(SMALL, sets=list(sets))
+
+
+def test_an_experiment_may_ask_for_both():
+    model = load_experiment(SMALL, sets=["models.tiny.optimise=int8", "models.tiny.result_cache=4"]).models["tiny"]
+    assert (model.optimise, model.result_cache) == ("int8", 4)
