@@ -106,3 +106,12 @@ def everything(placement):
 def gathered(home, heads, proj, mlp):
     """One layer with its projection on one node: "abca" names the node of each head."""
     return Split.assigned(home, list(heads), proj, mlp)
+
+
+def three(chat, b="b", c="c"):
+    """Layers in all shapes over a, b and c: gathered, and by rows and columns."""
+    heads = [b if i % 2 else c for i in range(chat.split.movable)]
+    wide = chat.split.hidden
+    first = Split.assigned("a", ["a", *heads[1:]], b, c)
+    last = Split.assigned(b, heads[::-1], None, [(c, wide - 40), ("a", 40)])
+    return ["a", first, *[last] * (chat.config.layers - 2), first, "a"]

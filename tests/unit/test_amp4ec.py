@@ -213,4 +213,4 @@ def test_a_node_that_leaves_is_left_at_the_next_look_and_used_again_when_it_is_b
 
 @pytest.mark.parametrize("options", [{}, {"cut": "cost"}, {"cut": "balanced"}, {"mode": "paper"}])
 def test_it_conforms(options) -> None:
-    assert faults(lambda problem, given: Amp4ec(problem, {**given, **options})) == []
+    assert faults(Amp4ec, options, seeds=range(0, 100, 5)) == []

@@ -71,7 +71,7 @@ def test_a_path_that_is_gone_is_not_expected_back() -> None:
 
 
 def test_it_conforms() -> None:
-    assert faults(Predictive) == []
+    assert faults(Predictive, {"forecast": "learned"}, seeds=range(0, 100, 10)) == []
 
 
 @pytest.mark.parametrize("options", [{"forecast": "stars"}, {"ahead_s": -1}, {"rise": "much"}])
