@@ -119,7 +119,7 @@ def main() -> None:
         hits = "" if found.hit_ratio is None else f"{found.hit_ratio:.0%}"
         data_mb = f"{found.data_bytes / 1e6:.1f}"
         table.add_row(name, *(f"{n:.3g}" for n in numbers), busy, f"{found.decision_ms:.3g}", hits, data_mb)
-    Console(width=120).print(table)
+    Console(width=140).print(table)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "cluster.json").write_text(json.dumps(results, indent=1))
 
