@@ -104,11 +104,10 @@ def farewells(header: Header) -> Iterator[tuple[str, Header]]:
     """The session is over: to every node that has a part of the layer, but the home."""
     layer = layer_of(header)
     told = {layer.hop.node}
-    for placed in layer.hop.parts:
+    for i, placed in enumerate(layer.hop.parts):
         if placed.node not in told:
             told.add(placed.node)
-            lane, _ = layer.placed(share_named(placed.part))
-            yield placed.address, _short(header, layer, [], part="", lane=lane)
+            yield placed.address, _short(header, layer, [], part="", lane=i + 1)
 
 
 def passed(header: Header) -> None:

@@ -6,6 +6,7 @@ STEP_LATE_P99_US = 10_000  # later than this and the network was not the trace
 HANDOVER_OFF = 0.1  # of the interruption that was asked for
 EVENT_LATE_US = 100_000  # a tenth of the step of the SLA window: a later event blurs the recovery time
 OVERRUN_SHARE = 0.01  # more requests than this and the modelled processor shows in the p99
+OVERRUN_US, OVERRUN_PART = 100, 0.01  # of a request's latency: what is late by less is not felt
 
 
 @dataclass(frozen=True, slots=True)

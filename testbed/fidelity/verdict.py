@@ -9,7 +9,15 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from testbed.fidelity.limits import EVENT_LATE_US, HANDOVER_OFF, OVERRUN_SHARE, STEP_LATE_P99_US, limits_of
+from testbed.fidelity.limits import (
+    EVENT_LATE_US,
+    HANDOVER_OFF,
+    OVERRUN_PART,
+    OVERRUN_SHARE,
+    OVERRUN_US,
+    STEP_LATE_P99_US,
+    limits_of,
+)
 from testbed.fidelity.measured import measured
 from testbed.percentile import percentile
 
@@ -141,13 +149,18 @@ def _requests(kinds: dict[str, list[Record]], figures: dict[str, float | int | N
 
 
 def _overruns(kinds: dict[str, list[Record]], figures: dict[str, float | int | None]) -> Iterable[str]:
-    slow = {str(overrun["request"]) for overrun in kinds["overrun"]}
+    late_us: Counter[str] = Counter()
+    for overrun in kinds["overrun"]:
+        late_us[str(overrun["request"])] += overrun["late_us"]
+    took_us = {str(r["id"]): r["done_us"] - r["sent_us"] for r in kinds["request"] if r["done_us"] is not None}
+    slow = [id for id, late in late_us.items() if late > max(OVERRUN_US, OVERRUN_PART * took_us.get(id, 0))]
     requests = max(1, len(kinds["request"]))
     figures["overruns"] = len(kinds["overrun"])
     figures["overrun_share"] = share = round(len(slow) / requests, 6)
     figures["overrun_max_us"] = max((overrun["late_us"] for overrun in kinds["overrun"]), default=None)
     if share > OVERRUN_SHARE:
-        yield f"the computation of {share:.1%} of the requests took longer than modelled, limit {OVERRUN_SHARE:.0%}"
+        felt = f"by more than {OVERRUN_US} us and {OVERRUN_PART:.0%} of their latency, limit {OVERRUN_SHARE:.0%}"
+        yield f"the computation of {share:.1%} of the requests took longer than modelled {felt}"
 
 
 def _answers(kinds: dict[str, list[Record]], figures: dict[str, float | int | None]) -> Iterable[str]:

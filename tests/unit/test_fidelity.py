@@ -65,7 +65,7 @@ def test_nothing_is_invalid() -> None:
         (
             [
                 *a_run(),
-                *({"kind": "overrun", "t_us": n, "node": "edge1", "request": n, "late_us": 9} for n in range(5)),
+                *({"kind": "overrun", "t_us": n, "node": "edge1", "request": n, "late_us": 9_000} for n in range(5)),
             ],
             "1.0%",
         ),
@@ -76,8 +76,21 @@ def test_what_makes_a_run_unbelievable_is_told(records: list[dict], reason: str)
 
 
 def test_one_late_step_in_a_hundred_and_few_overruns_are_allowed() -> None:
-    overrun = {"kind": "overrun", "t_us": 3, "node": "edge1", "request": 1, "late_us": 9}
+    overrun = {"kind": "overrun", "t_us": 3, "node": "edge1", "request": 1, "late_us": 9_000}
     assert reasons([*a_run(), a_step(1, late_us=50_000), overrun]) == ""
+
+
+def test_overruns_that_nobody_feels_are_told_and_not_judged() -> None:
+    """A hundredth of the latency of a request, all its overruns together, or a tenth of a millisecond."""
+    latency_us = {r["id"]: r["done_us"] - r["sent_us"] for r in a_run() if r["kind"] == "request"}
+    limit_us = {id: max(100, took // 100) for id, took in latency_us.items()}
+
+    def overruns(more_us: int) -> list[dict]:
+        parts = [(id, late) for id, most in limit_us.items() for late in (most - 50, 50 + more_us)]
+        return [{"kind": "overrun", "t_us": 1, "node": "edge1", "request": id, "late_us": late} for id, late in parts]
+
+    assert reasons([*a_run(), *overruns(0)]) == ""
+    assert "took longer than modelled" in reasons([*a_run(), *overruns(1)])
 
 
 def test_without_numerics_answers_need_no_check() -> None:

@@ -21,8 +21,8 @@ from nodes.models.program import BadProgram, operation
 from nodes.profile import profile
 from nodes.sdk import balanced
 from nodes.slicing import SliceError, one_thread
+from tests.scenarios.test_models_traced import Residual, Transformers
 from tests.unit.oracles import lively
-from tests.unit.test_models_traced import Residual, Transformers
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch's own
 ROOT = Path(__file__).resolve().parents[2]
