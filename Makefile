@@ -2,7 +2,7 @@
 TESTBED := .venv/bin/testbed
 PYTHON := .venv/bin/python
 # tests side by side, a file at a time: what a file's tests share is made once
-WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile
+WORKERS := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 EXPERIMENT ?= topologies/urban-mec.yaml
 
 .PHONY: help setup run test check scenarios bench proto lock clean

@@ -17,8 +17,27 @@ from tests.checkers import answered, once, owners, right
 HERE = Path(__file__).parent
 GRACE_US = 1_000_000
 
+# Files that take minutes begin first, so that no worker is left with one of them at the end.
+LONG = (
+    "urban_mec",
+    "amp4ec",
+    "heads_full",
+    "scale",
+    "heads",
+    "generation",
+    "moves",
+    "onnx_full",
+    "encryption",
+    "zones",
+)
+
 NewFolder = Callable[[str], Path]
 Emulate = Callable[..., ScenarioRun]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {f"test_{name}": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
 
 
 @pytest.fixture(scope="session")

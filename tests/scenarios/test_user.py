@@ -76,7 +76,7 @@ def _fill_cache(cache: Path) -> None:
     """The kernel and the text model, as set-up and a first run would have made them."""
     shutil.copytree(cache_folder("kernel"), cache / "kernel")
     (cache / "models").mkdir()
-    for path in cache_folder("models").glob("minilm-*"):
+    for path in cache_folder("models").glob("minilm-*.safetensors"):
         shutil.copyfile(path, cache / "models" / path.name)
 
 
