@@ -8,8 +8,6 @@ import json
 import os
 import platform
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +18,7 @@ from typing import Any, Literal
 
 from controller.plugins import in_file, installed, label
 from testbed import asked_policy
-from testbed.cache import cache_folder
-from testbed.compile import ModelFiles, compile_plan
+from testbed.compile import compile_plan
 from testbed.emulation.live import LiveReader
 from testbed.experiment import Experiment, load_experiment
 from testbed.identities import save_certificates
@@ -29,7 +26,7 @@ from testbed.journal import Journal
 from testbed.kernel import build, cgroup, host
 from testbed.kernel.cycles import save_calibration
 from testbed.kernel.guest import GuestFailed, GuestOptions, run_guest
-from testbed.kernel.sandbox import dies_with_parent
+from testbed.modelfiles import NotMade, model_files
 from testbed.plan import Plan, to_json
 from testbed.probing import save_frames
 from testbed.progress import Live, Progress
@@ -37,7 +34,6 @@ from testbed.report import write_results
 
 DIRECTOR = "testbed.emulation.director"
 RUNS = Path("runs")
-WEIGHTS_SEED = 0  # the same made weights in every experiment: its seed varies what happens, not the model
 PACKAGES = ("torch", "mininet", "os-ken", "grpcio", "pyroute2", "numpy", "protobuf")
 
 
@@ -104,7 +100,11 @@ def _run(experiment: Experiment, path: Path, options: RunOptions, progress: Prog
     folder = new_folder(experiment, options)
     started = time.monotonic()
     progress.phase("models")
-    plan = compile_plan(experiment, _model_files(experiment), options.clock, replans=replans(options))
+    try:
+        files = model_files(experiment)
+    except NotMade as failure:
+        raise RunFailed(str(failure)) from failure
+    plan = compile_plan(experiment, files, options.clock, replans=replans(options))
     if options.kernel == "host":
         plan = replace(plan, datapath=host.datapath())
     (folder / "plan.json").write_text(to_json(plan))
@@ -197,42 +197,6 @@ def new_folder(experiment: Experiment, options: RunOptions) -> Path:
     except OSError as error:
         raise RunFailed(f"cannot make the run folder: {error}") from error
     return folder
-
-
-def _model_files(experiment: Experiment) -> dict[str, ModelFiles]:
-    """Weights and right answers of every model, made once and kept in the cache."""
-    cache = cache_folder("models")
-    found = {}
-    for name, model in experiment.models.items():
-        inputs = len(model.prompts) or model.inputs
-        command = [sys.executable, "-m", "nodes.answers", "--family", model.family, "--inputs", str(inputs)]
-        command += [word for prompt in model.prompts for word in ("--prompt", prompt)]
-        command += ["--tokens", str(_tokens(experiment, name)), "--optimise", model.optimise]
-        done = subprocess.run(
-            [*command, "--seed", str(WEIGHTS_SEED), "--cache", str(cache), "--runtime", model.runtime],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            preexec_fn=dies_with_parent(),
-        )
-        if done.returncode:
-            raise RunFailed(f"the model {name} could not be made: {done.stderr.strip()[-400:]}")
-        paths = json.loads(done.stdout)
-        found[name] = ModelFiles(
-            paths["weights_file"],
-            paths["answers_file"],
-            inputs,
-            paths.get("graphs_folder", ""),
-            paths.get("off_plain", 0.0),
-        )
-    return found
-
-
-def _tokens(experiment: Experiment, model: str) -> int:
-    """The most that a session asks of a model."""
-    wishes = [flow.generate.tokens for flow in experiment.workload.values() if flow.model == model and flow.generate]
-    return max(wishes, default=0)
 
 
 def emulate(

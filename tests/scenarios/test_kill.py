@@ -5,6 +5,7 @@ TESTBED_KILLS says how many moments are tried (default 5): one at random in each
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,18 +24,34 @@ SHARED_MEMORY = Path("/dev/shm")  # where the guest has its memory
 LATEST_S = 15.0
 GONE_WITHIN_S = 2.0
 GUEST_BY_S = 8.0  # by then the guest is there, else the test shows little
+FILL = """
+import sys
+from testbed.experiment import load_experiment
+from testbed.modelfiles import model_files
+model_files(load_experiment(sys.argv[1]))
+"""
 NOT_LOOKED_AT = {".git", ".venv", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".import_linter_cache"}
 _RANDOM = random.Random(1)
 MOMENTS_S = [round((part + _RANDOM.random()) * LATEST_S / KILLS, 2) for part in range(KILLS)]
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """One that nobody else writes to, with all that a run needs in it."""
+    folder = tmp_path_factory.mktemp("cache")
+    shutil.copytree(cache_folder("kernel"), folder / "mec-testbed" / "kernel")
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder)}
+    subprocess.run([sys.executable, "-c", FILL, TOWN], cwd=ROOT, env=environment, check=True)
+    return folder
+
+
 @pytest.mark.parametrize("moment_s", MOMENTS_S)
-def test_nothing_is_left(moment_s, tmp_path):
+def test_nothing_is_left(moment_s, tmp_path, cache):
     run_folder, home, work, temporary = (tmp_path / name for name in ("run", "home", "work", "tmp"))
-    for folder in (home / "cache", work, temporary):
+    for folder in (home, work, temporary):
         folder.mkdir(parents=True)
-    (home / "cache" / "mec-testbed").symlink_to(cache_folder())
-    before, shared = _surroundings(tmp_path, run_folder), set(SHARED_MEMORY.iterdir())
+    (home / "cache").symlink_to(cache)
+    before, shared = _surroundings(tmp_path, run_folder, cache), set(SHARED_MEMORY.iterdir())
     process = subprocess.Popen(
         [COMMAND, "run", TOWN, "--out", run_folder],
         stdout=subprocess.DEVNULL,
@@ -56,7 +73,7 @@ def test_nothing_is_left(moment_s, tmp_path):
     assert not left, f"still there {GONE_WITHIN_S} s later: {left}"
     assert process.pid in there
     assert moment_s < GUEST_BY_S or any("testbed.kernel.init" in line for line in there.values())
-    assert _surroundings(tmp_path, run_folder) == before
+    assert _surroundings(tmp_path, run_folder, cache) == before
     assert not [path for path in set(SHARED_MEMORY.iterdir()) - shared if path.exists()]
 
 
@@ -86,10 +103,10 @@ def _processes(session: int, run_folder: Path) -> dict[int, str]:
     return found
 
 
-def _surroundings(tmp_path: Path, run_folder: Path) -> dict[str, tuple[int, int]]:
+def _surroundings(tmp_path: Path, run_folder: Path, cache: Path) -> dict[str, tuple[int, int]]:
     """Size and time of every file of the checkout and the cache, and of the user's home, temporary and work folders."""
     seen = {}
-    for top in (ROOT, cache_folder(), tmp_path):
+    for top in (ROOT, cache, tmp_path):
         for folder, names, files in os.walk(top):
             names[:] = [n for n in names if n not in NOT_LOOKED_AT and Path(folder, n) != run_folder]
             for name in (*files, *names):

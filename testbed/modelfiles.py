@@ -1,0 +1,98 @@
+"""Weights and right answers of an experiment's models: made once by `nodes.answers`, found again at once after that.
+
+Making them, and even finding them, takes torch, which takes seconds to import. So what was found is noted under all
+that decides it (the question, the code of the nodes, versions, processor): the same question is answered from there.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from testbed.cache import cache_folder
+from testbed.compile import ModelFiles
+from testbed.experiment import Experiment
+from testbed.kernel.sandbox import dies_with_parent
+
+WEIGHTS_SEED = 0  # the same made weights in every experiment: its seed varies what happens, not the model
+NODES = Path(__file__).parents[1] / "nodes"
+PACKAGES = ("torch", "numpy", "onnxruntime", "tokenizers")
+
+
+class NotMade(Exception):
+    """The files of a model could not be made; the message names the model and ends with what went wrong."""
+
+
+def model_files(experiment: Experiment) -> dict[str, ModelFiles]:
+    """By the model's name in the experiment. Raises NotMade."""
+    cache = cache_folder("models").resolve()
+    found = {}
+    for name, model in experiment.models.items():
+        inputs = len(model.prompts) or model.inputs
+        words = ["--family", model.family, "--inputs", str(inputs)]
+        words += [word for prompt in model.prompts for word in ("--prompt", prompt)]
+        words += ["--tokens", str(_tokens(experiment, name)), "--optimise", model.optimise]
+        words += ["--seed", str(WEIGHTS_SEED), "--cache", str(cache), "--runtime", model.runtime]
+        paths = _noted(name, words, cache)
+        graphs, off_plain = paths.get("graphs_folder", ""), paths.get("off_plain", 0.0)
+        found[name] = ModelFiles(paths["weights_file"], paths["answers_file"], inputs, graphs, off_plain)
+    return found
+
+
+def _tokens(experiment: Experiment, model: str) -> int:
+    """The most that a session asks of a model."""
+    wishes = [flow.generate.tokens for flow in experiment.workload.values() if flow.model == model and flow.generate]
+    return max(wishes, default=0)
+
+
+def _noted(name: str, words: Sequence[str], cache: Path) -> dict[str, Any]:
+    note = cache / f"found-{_key(words)}.json"
+    try:
+        paths: dict[str, Any] = json.loads(note.read_text())
+    except (OSError, ValueError):
+        paths = {}
+    if paths and all(Path(path).exists() for path in paths.values() if isinstance(path, str)):
+        return paths
+    paths = _made(name, words)
+    half = note.with_suffix(f".{os.getpid()}")
+    half.write_text(json.dumps(paths))
+    half.replace(note)
+    return paths
+
+
+def _made(name: str, words: Sequence[str]) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "nodes.answers", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=dies_with_parent(),
+    )
+    if done.returncode:
+        raise NotMade(f"the model {name} could not be made: {done.stderr.strip()[-400:]}")
+    made: dict[str, Any] = json.loads(done.stdout)
+    return made
+
+
+def _key(words: Sequence[str]) -> str:
+    facts = hashlib.sha256(json.dumps([list(words), [_version(package) for package in PACKAGES]]).encode())
+    for file in sorted(NODES.rglob("*.py")):
+        facts.update(file.read_bytes())
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    facts.update(
+        "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})).encode()
+    )
+    return facts.hexdigest()[:16]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
