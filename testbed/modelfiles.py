@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,9 @@ def _noted(name: str, words: Sequence[str], cache: Path) -> dict[str, Any]:
         return paths
     paths = _made(name, words)
     half = note.with_suffix(f".{os.getpid()}")
-    half.write_text(json.dumps(paths))
-    half.replace(note)
+    with suppress(OSError):  # a cache that may only be read: it is found the slow way again
+        half.write_text(json.dumps(paths))
+        half.replace(note)
     return paths
 
 
