@@ -4,7 +4,8 @@
     ... --runtime onnxruntime     prints {"graphs_folder"}, too (nodes.onnxanswers)
 
 Rules: the file is named by all that decides its bytes (inputs, weights, code, torch, processor), so what is found is
-right and what is stale is never found. It holds `input.<i>` and `answer.<i>`.
+right and what is stale is never found. It holds `input.<i>` and `answer.<i>`. What is there is found without torch,
+which takes seconds to import.
 """
 
 import argparse
@@ -13,16 +14,12 @@ import json
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-import numpy as np
-import torch
-
-from nodes import inputs, tensorfile, weights
+from nodes import tensorfile
+from nodes.level import LEVELS, Level
 from nodes.models.config import CONFIGS
-from nodes.models.generate import generate
-from nodes.optimise import Level, cut_at, off_plain
-from nodes.slicing import one_thread
+from nodes.weightsfile import weights_path
 
 
 def prepare(
@@ -35,32 +32,25 @@ def prepare(
     tokens: int = 0,
     optimise: Level = "none",
 ) -> tuple[Path, Path]:
-    """(weights file, answers file) for `count` inputs, made if they are not there. Sets torch to one thread.
+    """(weights file, answers file) for `count` inputs, made if they are not there: torch is set to one thread then.
 
     `prompts` are the inputs then; `tokens` that follow each are generated greedily. An optimised model gives its own
     answers; the note of their file says under "off_plain" how far the worst is off the plain model's.
 
     Raises UnknownFamily, NotInstalled, SliceError, TensorFileError, WeightsError, OSError.
     """
-    weights_file = weights.ensure(family, seed, cache_dir)
+    weights_file = weights_path(family, seed, cache_dir)
+    if not weights_file.exists():
+        from nodes import weights
+
+        weights.ensure(family, seed, cache_dir)
     asked: list[object] = [family, count, seed, prompts, tokens, optimise]
     path = cache_dir / f"{family}-answers-{_key(asked, weights_file)}.safetensors"
     if not path.exists():
-        one_thread()
-        held = weights.load(weights_file, family)
-        model, plain = cut_at(optimise, family, held), cut_at("none", family, held)
-        tensors: dict[str, tensorfile.Array] = {}
-        off = [0.0]
-        for i in range(count):
-            tensors[f"input.{i}"] = inputs.text(family, prompts[i]) if prompts else inputs.make(family, seed, i)
-            x = torch.from_numpy(tensors[f"input.{i}"])
-            answer = model(x)
-            tensors[f"answer.{i}"] = answer.numpy()
-            if optimise != "none":
-                off.append(off_plain(answer, plain(x)))
-            if tokens:
-                tensors[f"tokens.{i}"] = np.array(generate([model], x, tokens), dtype=np.int64)
-        tensorfile.write(path, tensors, {"off_plain": repr(max(off))})
+        from nodes.answering import answered
+
+        tensors, off = answered(family, count, seed, weights_file, prompts=prompts, tokens=tokens, optimise=optimise)
+        tensorfile.write(path, tensors, {"off_plain": repr(off)})
     return weights_file, path
 
 
@@ -68,7 +58,7 @@ def _key(request: list[object], weights_file: Path) -> str:
     facts = {
         "request": request,
         "weights": tensorfile.note(weights_file).get("digest", ""),
-        "torch": torch.__version__,
+        "torch": version("torch"),
         "numpy": version("numpy"),
         "processor": _processor(),
         "code": _code(),
@@ -84,7 +74,8 @@ def _processor() -> str:
 
 def _code() -> str:
     here = Path(__file__).parent
-    files = [*sorted((here / "models").glob("*.py")), here / "inputs.py", here / "slicing.py", here / "optimise.py"]
+    names = ("inputs.py", "slicing.py", "optimise.py", "answering.py")
+    files = [*sorted((here / "models").glob("*.py")), *(here / name for name in names)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
@@ -97,7 +88,7 @@ def main() -> None:
     parser.add_argument("--prompt", action="append", default=[], help="an input of one's own, where inputs are texts")
     parser.add_argument("--tokens", type=int, default=0, help="how many tokens to generate from each input")
     parser.add_argument("--runtime", choices=["torch", "onnxruntime"], default="torch")
-    parser.add_argument("--optimise", choices=get_args(Level), default="none", help="as the slices will be")
+    parser.add_argument("--optimise", choices=LEVELS, default="none", help="as the slices will be")
     asked = parser.parse_args()
     if asked.inputs < 1 or asked.seed < 0:
         parser.error("--inputs is at least 1, --seed at least 0")

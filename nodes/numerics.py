@@ -14,11 +14,12 @@ import torch
 from nodes import weights
 from nodes.caches import Caches
 from nodes.codec import Tensor
+from nodes.level import Level
 from nodes.models.config import UnknownFamily, config_of, weight_shapes
 from nodes.models.generate import next_token
 from nodes.models.shares import ShareError
 from nodes.numericparts import load_part
-from nodes.optimise import Level, cut_at
+from nodes.optimise import cut_at
 from nodes.rawtensors import DTYPES, raw, view
 from nodes.slices import BadTensor, GoOn, Kept, Loaded, LoadedPart, LoadError, Run, Weights
 from nodes.slicing import Slice, SliceError, cut, one_thread

@@ -12,18 +12,18 @@ whole on one node, so no cut changes its range, nor an answer by a bit.
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
+from nodes.level import Level
 from nodes.models import chain_of
 from nodes.models.cache import Cache
 from nodes.models.chain import Unit, Weights
 from nodes.slicing import Slice, SliceError
 
-Level = Literal["none", "torchscript", "int8"]
 STEPS = 127.0  # of int8, from 0 to the largest magnitude of a row
 
 

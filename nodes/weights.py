@@ -20,11 +20,10 @@ import torch
 from nodes import tensorfile
 from nodes.models.config import config_of, weight_shapes
 from nodes.models.decoders import LlamaConfig
-from nodes.models.encoders import BertConfig
 from nodes.models.shapes import Shape
 from nodes.pretrained import minilm_folder
+from nodes.weightsfile import packaged, weights_path
 
-VERSION = 1  # of what `ensure` writes; a change of names, order or distribution needs a new one
 MADV_POPULATE_READ = 22  # linux/mman.h, since Linux 5.14
 
 
@@ -37,11 +36,9 @@ def ensure(family: str, seed: int, cache_dir: Path) -> Path:
 
     Raises UnknownFamily, NotInstalled, OSError.
     """
-    config = config_of(family)
-    pretrained = isinstance(config, BertConfig | LlamaConfig) and config.pretrained
-    path = cache_dir / (f"{family}-v{VERSION}" + ("" if pretrained else f"-seed{seed}") + ".safetensors")
+    path = weights_path(family, seed, cache_dir)
     if not path.exists():
-        weights = _packaged(family) if pretrained else make(family, seed)
+        weights = _packaged(family) if packaged(family) else make(family, seed)
         arrays = {name: tensor.numpy() for name, tensor in weights.items()}
         tensorfile.write(path, arrays, {"family": family, "digest": digest(weights)})
     return path

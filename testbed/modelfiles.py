@@ -1,18 +1,10 @@
-"""Weights and right answers of an experiment's models: made once by `nodes.answers`, found again at once after that.
+"""Weights and right answers of an experiment's models, made once by `nodes.answers` and kept in the cache."""
 
-Making them, and even finding them, takes torch, which takes seconds to import. So what was found is noted under all
-that decides it (the question, the code of the nodes, versions, processor): the same question is answered from there.
-"""
-
-import hashlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from testbed.cache import cache_folder
@@ -21,8 +13,6 @@ from testbed.experiment import Experiment
 from testbed.kernel.sandbox import dies_with_parent
 
 WEIGHTS_SEED = 0  # the same made weights in every experiment: its seed varies what happens, not the model
-NODES = Path(__file__).parents[1] / "nodes"
-PACKAGES = ("torch", "numpy", "onnxruntime", "tokenizers")
 
 
 class NotMade(Exception):
@@ -39,7 +29,7 @@ def model_files(experiment: Experiment) -> dict[str, ModelFiles]:
         words += [word for prompt in model.prompts for word in ("--prompt", prompt)]
         words += ["--tokens", str(_tokens(experiment, name)), "--optimise", model.optimise]
         words += ["--seed", str(WEIGHTS_SEED), "--cache", str(cache), "--runtime", model.runtime]
-        paths = _noted(name, words, cache)
+        paths = _made(name, words)
         graphs, off_plain = paths.get("graphs_folder", ""), paths.get("off_plain", 0.0)
         found[name] = ModelFiles(paths["weights_file"], paths["answers_file"], inputs, graphs, off_plain)
     return found
@@ -49,22 +39,6 @@ def _tokens(experiment: Experiment, model: str) -> int:
     """The most that a session asks of a model."""
     wishes = [flow.generate.tokens for flow in experiment.workload.values() if flow.model == model and flow.generate]
     return max(wishes, default=0)
-
-
-def _noted(name: str, words: Sequence[str], cache: Path) -> dict[str, Any]:
-    note = cache / f"found-{_key(words)}.json"
-    try:
-        paths: dict[str, Any] = json.loads(note.read_text())
-    except (OSError, ValueError):
-        paths = {}
-    if paths and all(Path(path).exists() for path in paths.values() if isinstance(path, str)):
-        return paths
-    paths = _made(name, words)
-    half = note.with_suffix(f".{os.getpid()}")
-    with suppress(OSError):  # a cache that may only be read: it is found the slow way again
-        half.write_text(json.dumps(paths))
-        half.replace(note)
-    return paths
 
 
 def _made(name: str, words: Sequence[str]) -> dict[str, Any]:
@@ -80,21 +54,3 @@ def _made(name: str, words: Sequence[str]) -> dict[str, Any]:
         raise NotMade(f"the model {name} could not be made: {done.stderr.strip()[-400:]}")
     made: dict[str, Any] = json.loads(done.stdout)
     return made
-
-
-def _key(words: Sequence[str]) -> str:
-    facts = hashlib.sha256(json.dumps([list(words), [_version(package) for package in PACKAGES]]).encode())
-    for file in sorted(NODES.rglob("*.py")):
-        facts.update(file.read_bytes())
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    facts.update(
-        "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})).encode()
-    )
-    return facts.hexdigest()[:16]
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
