@@ -26,7 +26,10 @@ from benchmarks.table import RESULTS, WIDTH
 from nodes.zygote import Spawner, serve
 
 Runtime = Literal["torch", "onnxruntime"]
-MODULES: Mapping[str, list[str]] = {"torch": ["nodes.numerics"], "onnxruntime": ["nodes.onnx", "onnxruntime"]}
+MODULES: Mapping[str, list[str]] = {
+    "torch": ["nodes.runtime.numerics"],
+    "onnxruntime": ["nodes.runtime.onnx", "onnxruntime"],
+}
 READY_S = 120.0
 
 
@@ -81,7 +84,7 @@ def _prepared(family: str, runtime: Runtime, folder: Path) -> dict[str, str]:
 
 
 def _prepare(family: str, runtime: Runtime, folder: Path) -> dict[str, str]:
-    from nodes import answers, onnxanswers
+    from nodes.prepare import answers, onnxanswers
 
     if runtime == "torch":
         weights_file, answers_file = answers.prepare(family, 1, 0, folder)
@@ -98,21 +101,21 @@ def _serve(door: Path, modules: list[str]) -> None:
 
 def _agent(config: Mapping[str, Any]) -> None:
     """The life of one: loads the whole model, answers once as its host, and waits for its end."""
-    from nodes import tensorfile
     from nodes.agent import HostSpec
-    from nodes.codec import Tensor
-    from nodes.costs import costs
+    from nodes.costing.costs import costs
     from nodes.host import Host, Parts
+    from nodes.prepare import tensorfile
     from nodes.slices import Loader
+    from nodes.wire.codec import Tensor
 
     family, folder = config["family"], Path(config["folder"])
     loader: Loader
     if config["runtime"] == "torch":
-        from nodes.numerics import ModelFile, Numeric
+        from nodes.runtime.numerics import ModelFile, Numeric
 
         loader = Numeric({family: ModelFile(family, Path(config["weights"]))})
     else:
-        from nodes.onnx import Onnx, OnnxFiles
+        from nodes.runtime.onnx import Onnx, OnnxFiles
 
         loader = Onnx({family: OnnxFiles(family, Path(config["weights"]), Path(config["graphs"]))})
     held = tensorfile.read(Path(config["answers"]))

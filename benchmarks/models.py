@@ -23,17 +23,17 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.table import RESULTS, WIDTH
-from nodes import inputs, onnxexport, weights
-from nodes.codec import Assembler, Tensor, frames
 from nodes.models import chain_of
 from nodes.models.config import config_of
 from nodes.models.generate import next_token
-from nodes.numerics import ModelFile, Numeric
-from nodes.onnx import Onnx, OnnxFiles
+from nodes.prepare import inputs, onnxexport, weights
 from nodes.proto.data_pb2 import Header
-from nodes.rawtensors import raw, view
+from nodes.runtime.numerics import ModelFile, Numeric
+from nodes.runtime.onnx import Onnx, OnnxFiles
+from nodes.runtime.rawtensors import raw, view
+from nodes.runtime.slicing import Slice, cut, one_thread
 from nodes.slices import Loader
-from nodes.slicing import Slice, cut, one_thread
+from nodes.wire.codec import Assembler, Tensor, frames
 
 FAMILIES = ("mobilenet_v2", "vit_b16", "minilm", "bert_large", "whisper_base", "gpt2", "smollm2")
 SLICES, TURNS, TOKENS = 4, 5, 16

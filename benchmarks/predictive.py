@@ -26,7 +26,7 @@ from controller.model import Block, Host, Model, NodeState, Problem, Sla, Snapsh
 from controller.policies.joint import Joint
 from controller.policies.predictive import Predictive
 from controller.policies.static import Static
-from nodes.profile import profile
+from nodes.costing.profile import profile
 from testbed.devices import PROFILES
 from testbed.trace.lookup import read_trace
 from testbed.trace.series import resample

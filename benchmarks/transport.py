@@ -33,15 +33,15 @@ from rich.table import Table
 
 from benchmarks.table import RESULTS, WIDTH
 from benchmarks.windows import quantile
-from nodes import codec
-from nodes.certificates import issue
 from nodes.clock import MonotonicClock, Timer
-from nodes.codec import FrameError, Tensor
 from nodes.proto.data_pb2 import Header
-from nodes.quantise import WIRES, quantise, restore
-from nodes.sealing import Sealing
-from nodes.tls import Holder, load
-from nodes.transport import DataServer, Edge, Refused
+from nodes.wire import codec
+from nodes.wire.certificates import issue
+from nodes.wire.codec import FrameError, Tensor
+from nodes.wire.quantise import WIRES, quantise, restore
+from nodes.wire.sealing import Sealing
+from nodes.wire.tls import Holder, load
+from nodes.wire.transport import DataServer, Edge, Refused
 
 SIZES = (4 << 10, 512 << 10, 3 << 20, 16 << 20)
 ROUNDS = {4 << 10: 300, 512 << 10: 60, 3 << 20: 20, 16 << 20: 8}

@@ -14,26 +14,26 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from nodes import shipping
 from nodes.clock import Clock, Timer
-from nodes.codec import FrameError, Tensor
-from nodes.device import Discipline, Job, device_of
+from nodes.compute.device import Discipline, Job, device_of
+from nodes.compute.memory import Memory, MemoryRefused
+from nodes.compute.processor import Speed
 from nodes.hopfailure import HopFailed
-from nodes.inlayer import farewells
-from nodes.kvshipping import Rows
-from nodes.memory import Memory, MemoryRefused
-from nodes.outbox import Outbox
-from nodes.partwork import LAYER, PartWork
+from nodes.inlayer.frames import farewells
+from nodes.inlayer.partwork import LAYER, PartWork
 from nodes.permit import Permit
 from nodes.pieces import Piece
-from nodes.processor import Speed
 from nodes.proto.data_pb2 import Header, Held, Span, WeightsRequest
-from nodes.quantise import Wish, restore
-from nodes.sealing import Sealing
-from nodes.sessions import CacheLost, Sessions
+from nodes.session.sessions import CacheLost, Sessions
 from nodes.shelf import Prepared, PrepareRefused, Shelf
 from nodes.slices import BadTensor, Costs, Kept, Loaded, Loader, step_work
-from nodes.transport import Busy
+from nodes.wire import shipping
+from nodes.wire.codec import FrameError, Tensor
+from nodes.wire.kvshipping import Rows
+from nodes.wire.outbox import Outbox
+from nodes.wire.quantise import Wish, restore
+from nodes.wire.sealing import Sealing
+from nodes.wire.transport import Busy
 
 OPENER_ID = 2**63  # no request has it
 OPEN_LIMIT_US = 1_000_000

@@ -12,10 +12,10 @@ import grpc
 import psutil
 
 from nodes.agent import Agent
-from nodes.chats import Known
-from nodes.client import Client
 from nodes.clock import MonotonicClock, Timer
-from nodes.kvcost import Reach
+from nodes.costing.kvcost import Reach
+from nodes.phone.chats import Known
+from nodes.phone.client import Client
 from nodes.pieces import Piece
 from nodes.proto.agent_pb2 import (
     ConnectRequest,

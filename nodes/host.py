@@ -12,14 +12,14 @@ from pathlib import Path
 from types import TracebackType
 
 from nodes.agent import Agent, HostSpec, Record
-from nodes.client import Client, Samples, StreamSpec
 from nodes.clock import MonotonicClock, Timer
 from nodes.control import AgentControl, ControlServer, PhoneControl
 from nodes.permit import Permit
-from nodes.quantise import Wish
-from nodes.sealing import Sealing
+from nodes.phone.client import Client, Samples, StreamSpec
 from nodes.slices import Costs, Loader
-from nodes.transport import STREAMS_MAX, DataServer
+from nodes.wire.quantise import Wish
+from nodes.wire.sealing import Sealing
+from nodes.wire.transport import STREAMS_MAX, DataServer
 
 CONTROL_THREADS = 8
 

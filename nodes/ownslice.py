@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 
-from nodes import slicing, tensorfile
 from nodes.models.chain import Chain, Unit
 from nodes.models.program import Program, described, program_of
 from nodes.models.shapes import Shape, UnitShape
+from nodes.prepare import tensorfile
+from nodes.runtime import slicing
 
 FORMAT = "slice 1"
 FIXED = "fixed/"  # before the names of constants, which are of any type
@@ -43,7 +44,7 @@ class Slice:
     weights: Mapping[str, torch.Tensor]
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """One tensor in, one out. Raises nodes.slicing.SliceError if it does not fit."""
+        """One tensor in, one out. Raises nodes.runtime.slicing.SliceError if it does not fit."""
         return self._run(x)
 
     @property

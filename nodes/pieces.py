@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from nodes.models.shares import Heads, ShareError, share_of
 from nodes.proto.data_pb2 import Held
-from nodes.slots import within
+from nodes.session.slots import within
 
 
 class Piece(NamedTuple):

@@ -9,18 +9,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nodes import shipping
-from nodes.codec import Tensor
-from nodes.memory import Memory, MemoryRefused
+from nodes.compute.memory import Memory, MemoryRefused
+from nodes.costing.partcost import held_bytes
 from nodes.models.shares import ShareError
-from nodes.partcost import held_bytes
 from nodes.pieces import Piece, runs
 from nodes.proto.data_pb2 import Held, WeightsRequest
-from nodes.sealing import Sealing
-from nodes.sessions import Sessions
+from nodes.session.sessions import Sessions
+from nodes.session.slots import needed as heads_needed
 from nodes.slices import Costs, Loaded, LoadedPart, Loader, LoadError
-from nodes.slots import needed as heads_needed
-from nodes.transport import Refused
+from nodes.wire import shipping
+from nodes.wire.codec import Tensor
+from nodes.wire.sealing import Sealing
+from nodes.wire.transport import Refused
 
 FETCH_DEADLINE_S = 60.0
 

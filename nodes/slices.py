@@ -10,9 +10,9 @@ from hashlib import sha256
 from math import prod
 from typing import Protocol
 
-from nodes.codec import ITEM_BYTES, Tensor
 from nodes.models.shares import ShareError, SplitConfig, output_width, share_of
-from nodes.slots import WHOLE
+from nodes.session.slots import WHOLE
+from nodes.wire.codec import ITEM_BYTES, Tensor
 
 Weights = Mapping[int, Mapping[str, Tensor]]  # block -> name -> tensor
 
@@ -108,7 +108,7 @@ class GoOn(Protocol):
 
 class RunPart(Protocol):
     def __call__(self, x: Tensor, kept: Kept | None, arrived: Mapping[str, Tensor]) -> Tensor:
-        """One part of a layer (nodes/parts.py); raises `BadTensor`, and what `kept` has of its heads is spoilt then.
+        """One part of a layer (nodes/inlayer/parts.py); raises `BadTensor`: what `kept` has is spoilt.
 
         `kept`: of the session, None: there are no other tokens; `arrived`: by name, what the parts gave that it takes.
         """

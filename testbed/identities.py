@@ -1,4 +1,4 @@
-"""The certificates of a run (nodes/certificates.py): who gets which, and in which calendar they are valid.
+"""The certificates of a run (nodes/wire/certificates.py): who gets which, and in which calendar they are valid.
 
 A guest in virtual time has a calendar of its own, which begins at the same day in every run; else it is the machine's.
 """
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from nodes.tls import Holder, Role
+from nodes.wire.tls import Holder, Role
 from testbed.kernel.guest import START_NS
 from testbed.plan import HostPlan, Plan
 
@@ -19,7 +19,9 @@ def save_certificates(plan: Plan, folder: Path) -> None:
     """One for each host of the plan, in `folder`/certificates; nothing when nothing is encrypted."""
     if plan.encrypt == "none":
         return
-    from nodes.certificates import issue  # the guest reads this module too, and cryptography is slow to import there
+    from nodes.wire.certificates import (
+        issue,
+    )  # the guest reads this module too, and cryptography is slow to import there
 
     virtual = plan.clock == "virtual"
     begin = datetime.fromtimestamp(START_NS / 1e9, UTC) if virtual else datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""Weights and right answers of an experiment's models, made once by `nodes.answers` and kept in the cache."""
+"""Weights and right answers of an experiment's models, made once by `nodes.prepare.answers` and kept in the cache."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def _tokens(experiment: Experiment, model: str) -> int:
 
 def _made(name: str, words: Sequence[str]) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-m", "nodes.answers", *words],
+        [sys.executable, "-m", "nodes.prepare.answers", *words],
         capture_output=True,
         text=True,
         check=False,

@@ -107,10 +107,10 @@ class ModelPlan:
     inputs: int  # how many different inputs; request k of a stream takes input k % inputs
     batch: int = 1  # waiting requests of a slice that may run together
     runtime: Literal["torch", "onnxruntime"] = "torch"
-    graphs_folder: str = ""  # of the runtime onnxruntime (nodes.onnxexport)
-    optimise: Literal["none", "torchscript", "int8"] = "none"  # of its slices (nodes.optimise)
+    graphs_folder: str = ""  # of the runtime onnxruntime (nodes.prepare.onnxexport)
+    optimise: Literal["none", "torchscript", "int8"] = "none"  # of its slices (nodes.runtime.optimise)
     off_plain: float = 0.0  # relative error of the optimised model against the plain one, the worst of the inputs
-    result_cache: int = 0  # answers that each phone keeps (nodes.resultcache)
+    result_cache: int = 0  # answers that each phone keeps (nodes.phone.resultcache)
     grain: Literal["layers", "heads"] = "layers"
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from nodes.models.cache import Cache
-from nodes.slicing import Slice
+from nodes.runtime.slicing import Slice
 
 
 def generate(slices: Sequence[Slice], x: torch.Tensor, count: int, end: int | None = None) -> list[int]:

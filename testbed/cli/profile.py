@@ -10,7 +10,7 @@ import typer
 from testbed.cli.answer import AsJson, answering, say_json
 
 if TYPE_CHECKING:
-    from nodes.measure import Measured
+    from nodes.costing.measure import Measured
 
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A model family, such as vit_b16 or gpt2.")]
 Tokens = Annotated[
@@ -52,9 +52,9 @@ class TextTooLong(ValueError):
 
 def tell(model: str, tokens: int | None = None) -> dict[str, Any]:
     """The profile as plain values. Raises UnknownFamily, TextTooLong."""
+    from nodes.costing.profile import NotGenerating, step_profile
+    from nodes.costing.profile import profile as of
     from nodes.models.config import config_of
-    from nodes.profile import NotGenerating, step_profile
-    from nodes.profile import profile as of
 
     config = config_of(model)
     positions = getattr(config, "positions", None)
@@ -108,7 +108,7 @@ def _rate(flops: int, taken_ns: int) -> dict[str, float]:
 
 
 def _measured(model: str, tokens: int | None) -> "Measured":
-    from nodes.measure import measure
+    from nodes.costing.measure import measure
 
     return measure(model, tokens)
 

@@ -9,7 +9,7 @@ import grpc
 
 from controller.model import Slice
 from controller.ports import Prepared, PrepareFailed, ReleaseFailed
-from nodes.generation import heads_of
+from nodes.phone.generation import heads_of
 from nodes.pieces import Piece
 from nodes.proto import agent_pb2, agent_pb2_grpc, data_pb2
 from testbed.plan import Plan

@@ -7,6 +7,7 @@ layers do. The norm of a layer goes with its projection: it is small, and its ho
 from dataclasses import replace
 
 from controller.model import Block
+from nodes.costing.partcost import working_bytes
 from nodes.models.config import config_of
 from nodes.models.decoders import GptConfig, LlamaConfig
 from nodes.models.shares import (
@@ -22,7 +23,6 @@ from nodes.models.shares import (
     output_bytes_per_token,
     weight_bytes,
 )
-from nodes.partcost import working_bytes
 
 
 def by_heads(family: str, units: tuple[Block, ...], rounds: int, batch: int) -> tuple[Block, ...]:

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from controller.model import Block, Host, Model, Problem, Sla, Stream
-from nodes.layercost import formula_costs
+from nodes.costing.layercost import formula_costs
+from nodes.costing.profile import profile, step_profile
 from nodes.models.config import config_of
-from nodes.profile import profile, step_profile
 from testbed.emulation.headblocks import by_heads
 from testbed.plan import ModelPlan, Plan, StreamPlan
 

@@ -19,20 +19,20 @@ from controller.guard import LIMIT_US
 from controller.ledger import Ledger
 from controller.plugins import build
 from controller.policies.start import number
-from nodes import tensorfile
 from nodes.agent import HostSpec
-from nodes.client import Samples, StreamSpec
 from nodes.clock import MonotonicClock, PreparationClock
-from nodes.codec import Tensor
-from nodes.generation import Generate
+from nodes.costing.profile import profile
 from nodes.host import Host, Parts
 from nodes.models.config import config_of
 from nodes.permit import Permit
-from nodes.profile import profile
-from nodes.sealing import Sealing
+from nodes.phone.client import Samples, StreamSpec
+from nodes.phone.generation import Generate
+from nodes.prepare import tensorfile
 from nodes.slices import ByModel, Loader, Sized
 from nodes.threads import fail_loudly
-from nodes.tls import load
+from nodes.wire.codec import Tensor
+from nodes.wire.sealing import Sealing
+from nodes.wire.tls import load
 from nodes.zygote import serve
 from testbed.emulation.agents import DATA_PORT, Agents
 from testbed.emulation.linkstate import LinkState
@@ -192,7 +192,7 @@ def _live(
 
 def _loader(plan: Plan) -> tuple[Loader, Mapping[str, Any]]:
     """torch is touched only where numbers are."""
-    from nodes.costs import costs
+    from nodes.costing.costs import costs
 
     by_model = {model.name: costs(model.family, model.batch) for model in plan.models}
     if not plan.numerics:
@@ -206,12 +206,12 @@ def _loaders(models: Sequence[ModelPlan], *, warm: bool) -> Mapping[str, Loader]
     onnx_runs = [model for model in models if model.runtime == "onnxruntime"]
     loaders: dict[str, Loader] = {}
     if torch_runs:
-        from nodes.numerics import ModelFile, Numeric
+        from nodes.runtime.numerics import ModelFile, Numeric
 
         files = {m.name: ModelFile(m.family, Path(m.weights_file), m.optimise) for m in torch_runs}
         loaders |= dict.fromkeys(files, Numeric(files, warm=warm))
     if onnx_runs:
-        from nodes.onnx import Onnx, OnnxFiles
+        from nodes.runtime.onnx import Onnx, OnnxFiles
 
         graphs = {m.name: OnnxFiles(m.family, Path(m.weights_file), Path(m.graphs_folder)) for m in onnx_runs}
         loaders |= dict.fromkeys(graphs, Onnx(graphs, warm=warm))
@@ -267,7 +267,10 @@ def modules() -> list[str]:
     """What else is imported before any fork: torch only where numbers are."""
     plan = _plan(Path(os.environ["TESTBED_RUN"]))
     runtimes = {model.runtime for model in plan.models} if plan.numerics else set()
-    needs = {"torch": ["nodes.numerics"], "onnxruntime": ["nodes.onnx", "onnxruntime"]}  # in this order: see nodes.onnx
+    needs = {
+        "torch": ["nodes.runtime.numerics"],
+        "onnxruntime": ["nodes.runtime.onnx", "onnxruntime"],
+    }  # in this order: see nodes.runtime.onnx
     return [module for runtime in sorted(runtimes) for module in needs[runtime]]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from nodes.slicing import Slice, cut, one_thread
 from torch import nn
 
 from nodes import inputs
@@ -14,7 +15,6 @@ from nodes.models.config import config_of
 from nodes.models.decoders import WhisperConfig
 from nodes.models.encoders import BertConfig, MobileNetConfig, VitConfig
 from nodes.models.traced import CannotTrace, Trace, traced
-from nodes.slicing import Slice, cut, one_thread
 from tests.unit.oracles import lively, model_of, relative_error
 from tests.unit.test_models_answers import TINY
 

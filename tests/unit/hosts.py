@@ -8,11 +8,11 @@ import struct
 import threading
 
 import grpc
+from nodes.client import Samples, StreamSpec
+from nodes.codec import Tensor
 
 from nodes.agent import HostSpec
-from nodes.client import Samples, StreamSpec
 from nodes.clock import MonotonicClock
-from nodes.codec import Tensor
 from nodes.host import Host, Parts
 from nodes.proto.agent_pb2 import PrepareRequest, Route, SliceRef, StartRequest, SwitchRequest
 from nodes.proto.agent_pb2_grpc import AgentStub, PhoneStub

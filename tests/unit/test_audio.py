@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from nodes.audio import RATE_HZ, sound, spectrogram
 
 

@@ -3,9 +3,9 @@ import tracemalloc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nodes.codec import Assembler, FrameError, Tensor
 
 from nodes import codec
-from nodes.codec import Assembler, FrameError, Tensor
 from nodes.proto.data_pb2 import Header, Hop, Span
 
 

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from nodes.processor import Speed
+
 from nodes.slices import Work
 from testbed.compile import ModelFiles, compile_plan
 from testbed.devices import GIB, MIB, PROFILES

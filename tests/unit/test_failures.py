@@ -3,8 +3,9 @@
 import threading
 
 from nodes.client import Samples, StreamSpec
-from nodes.clock import MonotonicClock
 from nodes.codec import Tensor
+
+from nodes.clock import MonotonicClock
 from nodes.proto.agent_pb2 import Empty, StartRequest, UpRequest
 from nodes.proto.agent_pb2_grpc import PhoneStub
 from nodes.proto.data_pb2 import Header, Hop

@@ -4,8 +4,8 @@ import contextlib
 import random
 
 import pytest
-
 from nodes.codec import Tensor
+
 from nodes.proto.agent_pb2 import SliceRef
 from nodes.proto.data_pb2 import Header, Hop, Placed
 from nodes.slices import rows_bytes

@@ -1,7 +1,6 @@
 """What a node holds, counted in bytes, and what it refuses."""
 
 import pytest
-
 from nodes.memory import Memory, MemoryRefused
 
 

@@ -58,7 +58,7 @@ def test_other_code_is_another_question(made, monkeypatch, tmp_path) -> None:
 def test_what_is_there_is_found_without_torch(tmp_path) -> None:
     right = answers.prepare("vit_tiny", 2, 0, tmp_path)
     script = (
-        "import sys; from pathlib import Path; from nodes import answers\n"
+        "import sys; from pathlib import Path; from nodes.prepare import answers\n"
         f"print(answers.prepare('vit_tiny', 2, 0, Path({str(tmp_path)!r}))[1])\n"
         "print('torch' in sys.modules)"
     )

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-
-from nodes import codec, inputs, weights
 from nodes.codec import Tensor
 from nodes.numerics import ModelFile, Numeric
 from nodes.rawtensors import raw, view
-from nodes.slices import BadTensor, LoadError
 from nodes.slicing import cut
+
+from nodes import codec, inputs, weights
+from nodes.slices import BadTensor, LoadError
 
 FAMILY = "vit_tiny"
 FAMILIES = (FAMILY, "minilm_tiny", "mobilenet_tiny", "whisper_tiny", "gpt2_tiny", "llama_tiny")

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from nodes import codec, inputs, onnx, onnxanswers, onnxexport, tensorfile, weights
 from nodes.codec import Assembler, Tensor, frames
-from nodes.models import chain_of
-from nodes.models.config import CONFIGS
 from nodes.numerics import ModelFile, Numeric
 from nodes.onnx import Onnx, OnnxFiles
 from nodes.pretrained import NotInstalled
+from nodes.slicing import one_thread
+
+from nodes import codec, inputs, onnx, onnxanswers, onnxexport, tensorfile, weights
+from nodes.models import chain_of
+from nodes.models.config import CONFIGS
 from nodes.proto.data_pb2 import Header
 from nodes.slices import BadTensor, ByModel, LoadError
-from nodes.slicing import one_thread
 from testbed.experiment import ExperimentError, load_experiment
 from tests.unit.oracles import lively
 

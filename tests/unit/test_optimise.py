@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from nodes import answers, codec, inputs, tensorfile, weights
-from nodes.models.layers import linear
 from nodes.numerics import ModelFile, Numeric
 from nodes.optimise import EightBits, cut_at, off_plain
 from nodes.rawtensors import raw
-from nodes.slices import LoadError
 from nodes.slicing import SliceError, one_thread
+
+from nodes import answers, codec, inputs, tensorfile, weights
+from nodes.models.layers import linear
+from nodes.slices import LoadError
 from testbed.experiment import ExperimentError, load_experiment
 from testbed.summary import summarise
 from tests.unit.journal_factory import a_run

@@ -3,10 +3,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nodes.parts import split_config
 
 from nodes.models.shares import MLP, MLP_NORM, MLP_SUM, NORM, PROJ, SUM, Columns, Heads, ShareError, in_order
 from nodes.models.splits import Run, Split, check_placement, check_split, stages
-from nodes.parts import split_config
 from tests.unit.placements import FIFTY, splits
 
 GPT = split_config("gpt2_tiny")

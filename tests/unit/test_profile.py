@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from nodes.measure import measure
+from nodes.profile import NotGenerating, profile, step_profile
+from nodes.slicing import cut, one_thread
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -16,10 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 from nodes import inputs
-from nodes.measure import measure
 from nodes.models.config import CONFIGS, UnknownFamily, weight_shapes
-from nodes.profile import NotGenerating, profile, step_profile
-from nodes.slicing import cut, one_thread
 from testbed.cli import app
 
 

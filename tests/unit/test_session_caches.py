@@ -3,10 +3,10 @@
 import contextlib
 
 import pytest
+from nodes.sessions import CacheLost
 
 from nodes import shipping
 from nodes.proto.data_pb2 import Header
-from nodes.sessions import CacheLost
 from nodes.slices import rows_bytes
 from tests.unit.chatting import TOKENS, Chat
 

@@ -7,15 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
-
-from nodes import certificates, codec, shipping, tls, transport
 from nodes.certificates import Authority, issue
-from nodes.clock import MonotonicClock, Timer
 from nodes.codec import Tensor
-from nodes.proto.data_pb2 import Header, Hop, WeightsRequest
 from nodes.sealing import Sealing, door
 from nodes.tls import Holder, Identity, IdentityError, load, refusal
 from nodes.transport import Edge
+
+from nodes import certificates, codec, shipping, tls, transport
+from nodes.clock import MonotonicClock, Timer
+from nodes.proto.data_pb2 import Header, Hop, WeightsRequest
 from tests.unit.hosts import BLOCKS, free_port, three_hops
 from tests.unit.test_transport import TENSOR, Inbox, Losses, deliver, header, serving
 

@@ -1,0 +1,1 @@
+"""The modelled device: processor and memory."""

@@ -1,0 +1,1 @@
+"""What blocks and parts cost, by arithmetic and measured."""

@@ -1,0 +1,1 @@
+"""Layers by parts: heads, projection and columns of one layer on several nodes."""

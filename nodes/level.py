@@ -1,6 +1,0 @@
-"""How a slice is made faster before it runs (nodes/optimise.py). No torch."""
-
-from typing import Literal, get_args
-
-Level = Literal["none", "torchscript", "int8"]
-LEVELS: tuple[Level, ...] = get_args(Level)

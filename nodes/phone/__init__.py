@@ -1,0 +1,1 @@
+"""What a phone does: requests, sessions, and what came of each."""

@@ -1,0 +1,267 @@
+"""The sessions of a phone: what each sends next, when it tries again, how it ends.
+
+Rules: a session sends its next round when the one before has ended; a round that is lost is followed by a new life of
+the session, at once when there is another route, else when there is one, and once a second until the session's
+deadline. What a session is, and which round is next, is in `generation`.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from nodes.agent import Record
+from nodes.clock import Alarm, Clock, Timer
+from nodes.costing.kvcost import Reach, Stop, Transfer, copy_us, prefill_us
+from nodes.phone.generation import LOST, Generate, Round, Session, transfers
+from nodes.phone.streams import Samples, StreamSpec
+from nodes.proto.data_pb2 import Header, Hop
+from nodes.slices import Costs
+from nodes.wire.codec import Tensor
+
+RETRY_US = 1_000_000  # between two tries of a session over the same route
+TOKEN_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the controller has told of the network: FLOP/s by node, ways by two addresses."""
+
+    speeds: Mapping[str, int] = field(default_factory=dict)
+    reaches: Mapping[tuple[str, str], Reach] = field(default_factory=dict)
+
+
+class Ended(Protocol):
+    def __call__(self, error: str, done_us: int, tensor: Tensor | None) -> None:
+        """A round has ended, "" well."""
+        ...
+
+
+class Sender(Protocol):
+    """The phone that rounds go out from."""
+
+    def epoch(self) -> int: ...
+
+    def take_route(self, stream: str) -> tuple[tuple[Hop, ...], int]:
+        """The one of now and its epoch, for a request that follows."""
+        ...
+
+    def give_back(self, epoch: int) -> None:
+        """No request follows."""
+        ...
+
+    def new_id(self) -> int: ...
+
+    def request(  # noqa: PLR0917 a request and what is to be said of it
+        self, header: Header, tensor: Tensor, sent_us: int, expected: Tensor | None, more: dict[str, Any], ended: Ended
+    ) -> None:
+        """Sends and measures; `more` goes into its record."""
+        ...
+
+    def give_up(self, id: int, error: str) -> None: ...
+
+    def tell(self, header: Header, tensor: Tensor) -> None:
+        """Sends without an answer."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Chat:
+    """A session and what is measured of it."""
+
+    session: Session
+    stream: StreamSpec
+    spec: Generate
+    input: int
+    begun_us: int
+    first_us: int | None = None  # when its first token came
+    replays: int = 0
+    last: Round | None = None
+    pending: int | None = None  # the request that is on its way
+    waiting: Alarm | None = None  # for a route or a second
+    alarm: Alarm | None = None  # its deadline
+
+
+class Chats:
+    """`address` is the phone's, `costs` are of the models."""
+
+    def __init__(  # noqa: PLR0917 the parts of a phone
+        self,
+        sender: Sender,
+        address: str,
+        costs: Costs,
+        samples: Mapping[str, Samples],
+        clock: Clock,
+        timer: Timer,
+        record: Record,
+    ) -> None:
+        self._sender, self._samples, self._clock, self._timer, self._record = sender, samples, clock, timer, record
+        self._address, self._costs, self._known = address, costs, Known()
+        self._lock = threading.Lock()
+        self._chats: dict[str, _Chat] = {}  # not yet over
+        self._closed = False
+
+    def begin(self, stream: StreamSpec, spec: Generate, k: int, arrival_us: int) -> None:
+        """Arrival `k` of a stream."""
+        inputs = self._samples[stream.model].inputs
+        prompt = spec.starts or inputs[k % len(inputs)].shape[1]
+        session = Session(f"{stream.name}/{k}", spec, prompt)
+        chat = _Chat(session, stream, spec, k % len(inputs), arrival_us)
+        with self._lock:
+            self._chats[session.name] = chat
+        chat.alarm = self._timer.at(arrival_us + spec.deadline_us, lambda: self._over(chat, "DEADLINE"))
+        self._go_on(chat, arrival_us)
+
+    def in_flight(self) -> tuple[Counter[int], bool]:
+        """Sessions by the epoch of the route along which their caches lie; whether none is left."""
+        with self._lock:
+            held = Counter(chat.session.epoch for chat in self._chats.values() if chat.session.held)
+            return held, not self._chats
+
+    def switched(self, lost: Collection[str], known: Known) -> None:
+        """There are new routes. `lost`: nodes that are down; what is on its way over them is given up."""
+        with self._lock:
+            self._known = known
+            chats = list(self._chats.values())
+            over = [chat.pending for chat in chats if chat.last and chat.last.touches(lost)]
+            waiting = [chat for chat in chats if chat.waiting]
+        for id in over:
+            if id is not None:
+                self._sender.give_up(id, "PEER_LOST")
+        for chat in waiting:
+            self._wake(chat)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            chats = list(self._chats.values())
+        for chat in chats:
+            self._over(chat, "UNFINISHED")
+
+    def _go_on(self, chat: _Chat, due_us: int | None = None) -> None:
+        """Sends the next round, over the route of now."""
+        session, samples = chat.session, self._samples[chat.stream.model]
+        with self._lock:
+            if self._closed or session.name not in self._chats:
+                return
+            route, epoch = self._sender.take_route(chat.stream.name)
+            if not route:
+                self._sender.give_back(epoch)
+                self._wait(chat)
+                return
+            if self._begins_anew(chat, route):
+                session.lost()
+            now = chat.last = session.next(route, epoch)
+            chat.pending = self._sender.new_id()
+            chat.replays += now.replay and not now.position
+        sent_us = self._clock.now_us() if due_us is None else due_us
+        header = _header(chat, now, chat.pending)
+        header.step = now.first_step(chat.spec.enters)
+        header.deadline_us = min(sent_us + chat.stream.deadline_us, chat.begun_us + chat.spec.deadline_us)
+        tensor = tokens(now.given) if now.given else samples.inputs[chat.input]
+        known = samples.tokens.get(chat.input, ())[now.ordinal : now.ordinal + 1]
+        place = {"life": now.life, "position": now.position, "token": now.ordinal, "replay": now.replay}
+
+        def ended(error: str, done_us: int, tensor: Tensor | None) -> None:
+            self._follow(chat, now, error, done_us, tensor)
+
+        more = {"session": session.name, **place}
+        self._sender.request(header, tensor, sent_us, tokens(known) if known else None, more, ended)
+
+    def _begins_anew(self, chat: _Chat, route: Sequence[Hop]) -> bool:
+        """Whether keys and values that would have to travel are computed again instead."""
+        session, known = chat.session, self._known
+        if chat.spec.kv == "copy" or not session.moves(route):
+            return False
+        if chat.spec.kv == "prefill":
+            return True
+        costs, tokens = self._costs[chat.stream.model], session.length + len(session.tokens)
+        moved = [pair for hop in route for pair in transfers(session.held, hop)]
+        copies = [Transfer(old.address, address, old.first, old.last, len(old.heads)) for address, old in moved]
+        stops = [Stop(hop.address, hop.first, hop.last) for hop in route]
+        speeds = {hop.address: known.speeds.get(hop.node, 0) for hop in route}
+        again_us = prefill_us(costs, tokens, self._address, stops, speeds, known.reaches)
+        return again_us < copy_us(costs, session.length, copies, known.reaches)
+
+    def _follow(self, chat: _Chat, done: Round, error: str, done_us: int, tensor: Tensor | None) -> None:
+        """A round has ended: the next one, a new life, or the end."""
+        session = chat.session
+        with self._lock:
+            if session.name not in self._chats:
+                return
+            if not error and tensor is not None and (tensor.dtype, tensor.size_bytes) == ("int64", TOKEN_BYTES):
+                if session.took(done, int.from_bytes(tensor.data, "little")) and chat.first_us is None:
+                    chat.first_us = done_us
+            elif error in LOST:
+                session.lost()
+                if done.epoch == self._sender.epoch() and (error != "CACHE_LOST" or done.replay):
+                    self._wait(chat)
+                    return
+            else:
+                error = error or "BAD_TENSOR"
+        if session.finished:
+            self._over(chat, "")
+        elif error and error not in LOST:
+            self._over(chat, error)
+        else:
+            self._go_on(chat)
+
+    def _wait(self, chat: _Chat) -> None:
+        chat.waiting = self._timer.at(self._clock.now_us() + RETRY_US, lambda: self._wake(chat))
+
+    def _wake(self, chat: _Chat) -> None:
+        with self._lock:
+            if chat.waiting is None:
+                return
+            chat.waiting.cancel()
+            chat.waiting = None
+        self._go_on(chat)
+
+    def _over(self, chat: _Chat, error: str) -> None:
+        """The session has ended, "" well; the nodes are told to let go of it."""
+        session = chat.session
+        with self._lock:
+            if self._chats.pop(session.name, None) is None:
+                return
+            for alarm in (chat.waiting, chat.alarm):
+                if alarm is not None:
+                    alarm.cancel()
+        now_us = self._clock.now_us()
+        if chat.last is not None and not self._closed:
+            header = _header(chat, chat.last, self._sender.new_id())
+            header.ended, header.deadline_us = True, now_us + chat.stream.deadline_us
+            self._sender.tell(header, Tensor("int64", (1, 0), b""))
+        self._record(
+            "session",
+            now_us,
+            session=session.name,
+            stream=chat.stream.name,
+            input=chat.input,
+            begun_us=chat.begun_us,
+            first_us=chat.first_us,
+            done_us=now_us,
+            outcome="failed" if error else "ok",
+            error=error,
+            tokens=session.tokens,
+            replays=chat.replays,
+        )
+
+
+def _header(chat: _Chat, now: Round, id: int) -> Header:
+    return Header(
+        request_id=id,
+        stream=chat.stream.name,
+        model=chat.stream.model,
+        epoch=now.epoch,
+        route=now.route,
+        session=chat.session.name,
+        life=now.life,
+        position=now.position,
+        tokens=now.count,
+    )
+
+
+def tokens(ids: Sequence[int]) -> Tensor:
+    """int64 (1, T)."""
+    return Tensor("int64", (1, len(ids)), b"".join(id.to_bytes(TOKEN_BYTES, "little") for id in ids))

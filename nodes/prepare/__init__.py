@@ -1,0 +1,1 @@
+"""What is made outside before a run: weights, inputs, right answers, graphs."""

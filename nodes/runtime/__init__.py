@@ -1,0 +1,1 @@
+"""What makes a slice run: torch, or ONNX Runtime."""

@@ -1,0 +1,1 @@
+"""What crosses between hosts, and how: frames, streams, encryption, shipments."""

@@ -1,0 +1,194 @@
+"""Tensors to frames and back: 4 bytes little-endian header length, the header, raw little-endian tensor bytes.
+
+Rules: what arrives is believed only after its limits were checked, and nothing is allocated for what was announced,
+only for what came; a tensor of one chunk stays where the frame lies, a longer one is copied once; one tensor is a run
+of frames with chunk 0, 1, ... of the same request and step; chunk 0 begins a new tensor and drops an unfinished one,
+because a sender may give up in the middle.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+
+from google.protobuf.message import DecodeError
+
+from nodes.proto.data_pb2 import Header, WeightsHeader
+
+HEADER_MAX_BYTES = 64 << 10
+TENSOR_MAX_BYTES = 1 << 30
+CHUNK_BYTES = 512 << 10  # twice as large gains no more, and half costs a third of a large tensor's time
+CHUNK_MAX_BYTES = 1 << 20
+DIMS_MAX = 8
+ITEM_BYTES = {"uint8": 1, "int64": 8, "float32": 4}
+WIRE_BYTES = {"fp16": 2, "int8": 1}  # of a float32 value with fewer bits (nodes/wire/quantise.py)
+SCALE_BYTES = 4  # int8: each row has a float32 scale
+LENGTH_BYTES = 4
+
+
+class FrameError(ValueError):
+    """The sender's fault: `header` is there when it could be read, so that the request can be failed by name."""
+
+    def __init__(self, why: str, header: Header | None = None) -> None:
+        super().__init__(why)
+        self.why = why
+        self.header = header
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Raw little-endian bytes and what they mean."""
+
+    dtype: str  # a key of ITEM_BYTES
+    shape: tuple[int, ...]
+    data: bytes | bytearray | memoryview
+    wire: str = ""  # a key of WIRE_BYTES: `data` holds the values with fewer bits
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.data)
+
+
+def same(a: Tensor, b: Tensor) -> bool:
+    """Bitwise: type, shape and every byte."""
+    return (a.dtype, a.shape, a.wire) == (b.dtype, b.shape, b.wire) and bytes(a.data) == bytes(b.data)
+
+
+def wire_bytes(shape: tuple[int, ...], wire: str) -> int:
+    """Of float32 values with fewer bits; a row is the last dimension."""
+    items = prod(shape)
+    scales = prod(shape[:-1]) if wire == "int8" and items else 0
+    return items * WIRE_BYTES[wire] + scales * SCALE_BYTES
+
+
+def check(dtype: str, shape: tuple[int, ...], size_bytes: int, wire: str = "") -> None:
+    """Raises `FrameError` unless a tensor of this description is allowed and its size is what the shape says."""
+    item_bytes = ITEM_BYTES.get(dtype)
+    if item_bytes is None:
+        raise FrameError(f"dtype {dtype!r:.40} is not one of {', '.join(ITEM_BYTES)}")
+    if len(shape) > DIMS_MAX:
+        raise FrameError(f"{len(shape)} dimensions, at most {DIMS_MAX} are allowed")
+    if not 0 <= size_bytes <= TENSOR_MAX_BYTES:
+        raise FrameError(f"a tensor of {size_bytes} bytes, at most {TENSOR_MAX_BYTES} are allowed")
+    if wire and (wire not in WIRE_BYTES or dtype != "float32"):
+        raise FrameError(f"{dtype} does not travel as {wire!r:.40}: only float32 does, as {' or '.join(WIRE_BYTES)}")
+    expected_bytes = wire_bytes(shape, wire) if wire else prod(shape) * item_bytes
+    if expected_bytes != size_bytes:
+        raise FrameError(f"shape {list(shape)} of {wire or dtype} has {expected_bytes} bytes, not {size_bytes}")
+
+
+def pack(header: Header | WeightsHeader, payload: memoryview | bytes = b"") -> bytes:
+    """One frame."""
+    head = header.SerializeToString()
+    if len(head) > HEADER_MAX_BYTES:
+        raise FrameError(f"a header of {len(head)} bytes, at most {HEADER_MAX_BYTES} are allowed")
+    return b"".join((len(head).to_bytes(LENGTH_BYTES, "little"), head, payload))
+
+
+def _cut(frame: bytes) -> tuple[memoryview, memoryview]:
+    view = memoryview(frame)
+    length = int.from_bytes(view[:LENGTH_BYTES], "little")
+    if len(view) < LENGTH_BYTES:
+        raise FrameError(f"a frame of {len(view)} bytes has no header length")
+    if length > HEADER_MAX_BYTES:
+        raise FrameError(f"a header of {length} bytes, at most {HEADER_MAX_BYTES} are allowed")
+    if len(view) < LENGTH_BYTES + length:
+        raise FrameError(f"a frame of {len(view)} bytes is too short for a header of {length}")
+    payload = view[LENGTH_BYTES + length :]
+    if len(payload) > CHUNK_MAX_BYTES:
+        raise FrameError(f"a chunk of {len(payload)} bytes, at most {CHUNK_MAX_BYTES} are allowed")
+    return view[LENGTH_BYTES : LENGTH_BYTES + length], payload
+
+
+def unpack(frame: bytes) -> tuple[Header, memoryview]:
+    """The inverse of `pack` for the data stream; raises `FrameError`."""
+    head, payload = _cut(frame)
+    try:
+        return Header.FromString(bytes(head)), payload
+    except DecodeError as error:
+        raise FrameError("the header is not one") from error
+
+
+def unpack_weights(frame: bytes) -> tuple[WeightsHeader, memoryview]:
+    """The inverse of `pack` for the weights stream; raises `FrameError`."""
+    head, payload = _cut(frame)
+    try:
+        return WeightsHeader.FromString(bytes(head)), payload
+    except DecodeError as error:
+        raise FrameError("the header is not one") from error
+
+
+def chunks(data: bytes | bytearray | memoryview, chunk_bytes: int = CHUNK_BYTES) -> list[memoryview]:
+    """Views of `data` in order; one empty view when there is nothing."""
+    view = memoryview(data).cast("B")
+    return [view[i : i + chunk_bytes] for i in range(0, max(1, len(view)), chunk_bytes)]
+
+
+def frames(header: Header, tensor: Tensor | None, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
+    """The frames of one tensor (None: an error, header only). Route and spans travel in chunk 0 alone."""
+    first = Header()
+    first.CopyFrom(header)
+    parts = chunks(b"" if tensor is None else tensor.data, chunk_bytes)
+    first.chunk, first.chunks = 0, len(parts)
+    del first.shape[:]
+    if tensor is not None:
+        check(tensor.dtype, tensor.shape, tensor.size_bytes, tensor.wire)
+        first.dtype, first.size_bytes, first.wire = tensor.dtype, tensor.size_bytes, tensor.wire
+        first.shape.extend(tensor.shape)
+    yield pack(first, parts[0])
+    for i, part in enumerate(parts[1:], 1):
+        yield pack(Header(request_id=header.request_id, step=header.step, chunk=i, chunks=len(parts)), part)
+
+
+class Assembler:
+    """Puts the frames of one stream together again; holds at most one unfinished tensor."""
+
+    def __init__(self) -> None:
+        self._header: Header | None = None
+        self._parts: list[memoryview] = []
+        self._filled = 0
+
+    def push(self, frame: bytes) -> tuple[Header, Tensor | None] | None:
+        """The header of chunk 0 and the tensor (None for an error) once it is whole; raises `FrameError`."""
+        header, payload = unpack(frame)
+        if header.chunk == 0:
+            self._begin(header)
+        first = self._continues(header)
+        self._parts.append(payload)
+        self._filled += len(payload)
+        last = header.chunk + 1 == first.chunks
+        if self._filled > first.size_bytes or (last and self._filled != first.size_bytes):
+            self._drop()
+            why = f"{self._filled} bytes by chunk {header.chunk} of {first.chunks}, not {first.size_bytes}"
+            raise FrameError(why, first)
+        if not last:
+            return None
+        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._drop()
+        return first, None if first.error_code else Tensor(first.dtype, tuple(first.shape), data, first.wire)
+
+    def _begin(self, header: Header) -> None:
+        self._drop()
+        if header.error_code:
+            if header.size_bytes or header.chunks != 1:
+                raise FrameError("an error frame carries no tensor", header)
+        else:
+            try:
+                check(header.dtype, tuple(header.shape), header.size_bytes, header.wire)
+            except FrameError as error:
+                raise FrameError(error.why, header) from error
+        if not 1 <= header.chunks <= max(1, header.size_bytes):
+            raise FrameError(f"{header.size_bytes} bytes in {header.chunks} chunks", header)
+        self._header, self._filled = header, 0
+
+    def _drop(self) -> None:
+        self._header, self._parts = None, []
+
+    def _continues(self, header: Header) -> Header:
+        first = self._header
+        if first is None or header.chunk != len(self._parts):
+            self._drop()
+            raise FrameError(f"chunk {header.chunk} of request {header.request_id} came out of order")
+        if (header.request_id, header.step, header.chunks) != (first.request_id, first.step, first.chunks):
+            self._drop()
+            raise FrameError(f"chunk {header.chunk} belongs to another tensor", first)
+        return first
