@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nodes import tensorfile
+from nodes.prepare import tensorfile
 from testbed.emulation import director
 from testbed.network.host import NetlinkHost
 from testbed.network.link import ShapedLink

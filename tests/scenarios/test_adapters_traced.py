@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from nodes.slicing import Slice, cut, one_thread
 from torch import nn
 
-from nodes import inputs
 from nodes.models import chain_of
 from nodes.models.traced import Trace
+from nodes.prepare import inputs
+from nodes.runtime.slicing import Slice, cut, one_thread
 from tests.unit.oracles import lively
 from tests.unit.test_models_answers import TINY
 

@@ -7,9 +7,9 @@ goes and comes under a steady load.
 from itertools import pairwise
 
 import pytest
-from nodes.profile import profile
 
 from benchmarks.cluster import VARIANTS, figures
+from nodes.costing.profile import profile
 
 BURSTS = ("one", "two", "three", "four", "four-cache")
 REQUESTS, INPUTS = 64, 8

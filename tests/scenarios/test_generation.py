@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nodes import smollm, tensorfile
+from nodes.prepare import smollm, tensorfile
 from testbed.scenario import ScenarioRun
 
 SCRIPT = Path(__file__).parent / "experiments" / "script.py"

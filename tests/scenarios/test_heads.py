@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from nodes import smollm
+from nodes.prepare import smollm
 from tests.scenarios.test_generation import right
 
 FOLDER = "tests/scenarios/experiments"

@@ -9,12 +9,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from nodes.assembly import Assembly
-from nodes.parts import split_config
-from nodes.slicing import one_thread
 
-from nodes import inputs, smollm, weights
+from nodes.inlayer.assembly import Assembly
+from nodes.inlayer.parts import split_config
 from nodes.models.splits import Placement, Split
+from nodes.prepare import inputs, smollm, weights
+from nodes.runtime.slicing import one_thread
 from tests.unit.oracles import answer_of, continuation_of, lively, relative_error
 from tests.unit.placements import FIFTY, SMALL, check_greedy, placements
 

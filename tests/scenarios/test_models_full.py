@@ -10,14 +10,14 @@ from random import Random
 
 import pytest
 import torch
-from nodes.pretrained import smollm_file
-from nodes.slicing import cut, one_thread
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
-from nodes import inputs, smollm, weights
 from nodes.models import chain_of
 from nodes.models.config import CONFIGS, config_of
 from nodes.models.generate import generate
+from nodes.prepare import inputs, smollm, weights
+from nodes.prepare.pretrained import smollm_file
+from nodes.runtime.slicing import cut, one_thread
 from tests.unit.oracles import answer_of, continuation_of, lively, model_of, relative_error, transformers
 from tests.unit.test_slicing import at_odd_address
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from nodes.slicing import Slice, cut, one_thread
 from torch import nn
 
-from nodes import inputs
 from nodes.models import chain_of
 from nodes.models.config import config_of
 from nodes.models.decoders import WhisperConfig
 from nodes.models.encoders import BertConfig, MobileNetConfig, VitConfig
 from nodes.models.traced import CannotTrace, Trace, traced
+from nodes.prepare import inputs
+from nodes.runtime.slicing import Slice, cut, one_thread
 from tests.unit.oracles import lively, model_of, relative_error
 from tests.unit.test_models_answers import TINY
 

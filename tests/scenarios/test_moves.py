@@ -5,8 +5,8 @@ that of the unsplit model.
 """
 
 import pytest
-from nodes.costs import costs
 
+from nodes.costing.costs import costs
 from testbed.scenario import ScenarioRun
 
 TOWN = pytest.mark.experiment("experiments/town.yaml", sets=("weights=transfer",))

@@ -9,13 +9,14 @@ from random import Random
 
 import numpy as np
 import pytest
-from nodes.codec import Tensor
-from nodes.onnx import Onnx, OnnxFiles, _session, _tensor
-from nodes.slicing import one_thread
 
-from nodes import codec, onnxanswers, onnxexport, tensorfile
 from nodes.models import chain_of
 from nodes.models.config import CONFIGS, config_of
+from nodes.prepare import onnxanswers, onnxexport, tensorfile
+from nodes.runtime.onnx import Onnx, OnnxFiles, _session, _tensor
+from nodes.runtime.slicing import one_thread
+from nodes.wire import codec
+from nodes.wire.codec import Tensor
 
 # The full one of the first is here; the others are what vit_tiny, bert_tiny and minilm have, over and over.
 LEFT_OUT = {"minilm_tiny", "bert_large", "vit_b16"}

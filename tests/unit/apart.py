@@ -4,15 +4,15 @@ chat = Apart(folder, stack, "llama_tiny", made); chat.phone(); chat.lay(placemen
 """
 
 import torch
-from nodes.numerics import ModelFile, Numeric
-from nodes.parts import split_config
-from nodes.slicing import cut
 
-from nodes import inputs, tensorfile
+from nodes.inlayer.parts import split_config
 from nodes.models.generate import generate
 from nodes.models.splits import Run, Split, check_placement, stages
+from nodes.prepare import inputs, tensorfile
 from nodes.proto.agent_pb2 import PrepareRequest, Route, SliceRef, StartRequest, SwitchRequest, UpRequest
 from nodes.proto.data_pb2 import Held, Hop, Placed
+from nodes.runtime.numerics import ModelFile, Numeric
+from nodes.runtime.slicing import cut
 from tests.unit.chatting import Chat
 from tests.unit.oracles import lively
 

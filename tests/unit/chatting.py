@@ -7,20 +7,20 @@ assert chat.session()["tokens"] == chat.right
 from functools import lru_cache
 
 import torch
-from nodes.client import Samples, StreamSpec
-from nodes.codec import Tensor
-from nodes.costs import costs
-from nodes.generation import Generate
-from nodes.numerics import ModelFile, Numeric
-from nodes.slicing import cut
 
-from nodes import inputs, weights
+from nodes.costing.costs import costs
 from nodes.models.config import config_of
 from nodes.models.generate import generate
+from nodes.phone.client import Samples, StreamSpec
+from nodes.phone.generation import Generate
+from nodes.prepare import inputs, weights
 from nodes.proto.agent_pb2 import Empty, PrepareRequest, Route, SliceRef, StartRequest, SwitchRequest, UpRequest
 from nodes.proto.agent_pb2_grpc import PhoneStub
 from nodes.proto.data_pb2 import Held
+from nodes.runtime.numerics import ModelFile, Numeric
+from nodes.runtime.slicing import cut
 from nodes.slices import Sized
+from nodes.wire.codec import Tensor
 from tests.unit.hosts import World
 
 TOKENS = 20

@@ -8,16 +8,16 @@ import struct
 import threading
 
 import grpc
-from nodes.client import Samples, StreamSpec
-from nodes.codec import Tensor
 
 from nodes.agent import HostSpec
 from nodes.clock import MonotonicClock
 from nodes.host import Host, Parts
+from nodes.phone.client import Samples, StreamSpec
 from nodes.proto.agent_pb2 import PrepareRequest, Route, SliceRef, StartRequest, SwitchRequest
 from nodes.proto.agent_pb2_grpc import AgentStub, PhoneStub
 from nodes.proto.data_pb2 import Hop
 from nodes.slices import BadTensor, BlockCost, Loaded
+from nodes.wire.codec import Tensor
 
 FLOATS = 40_000
 BLOCKS = 6

@@ -114,7 +114,7 @@ def _described(c):
 
 
 def answer_of(family: str, weights: Weights) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What transformers answers to an input as nodes.inputs makes it: scores (of the last token), or the vector."""
+    """What transformers answers to an input of nodes.prepare.inputs: scores (of the last token), or the vector."""
     c, model = config_of(family), model_of(family, weights)
 
     def answer(x: torch.Tensor) -> torch.Tensor:

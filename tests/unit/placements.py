@@ -5,14 +5,14 @@ from functools import lru_cache
 import torch
 from hypothesis import settings
 from hypothesis import strategies as st
-from nodes.assembly import Assembly
-from nodes.parts import split_config
-from nodes.slicing import cut
 
-from nodes import inputs
+from nodes.inlayer.assembly import Assembly
+from nodes.inlayer.parts import split_config
 from nodes.models.generate import generate, next_token, step
 from nodes.models.shares import SplitConfig
 from nodes.models.splits import Placement, Split
+from nodes.prepare import inputs
+from nodes.runtime.slicing import cut
 from tests.unit.oracles import answer_of, continuation_of, lively, relative_error
 
 SMALL = ["gpt2_tiny", "llama_tiny"]

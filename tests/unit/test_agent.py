@@ -7,8 +7,8 @@ from pathlib import Path
 import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
-from nodes.client import Samples, StreamSpec
 
+from nodes.phone.client import Samples, StreamSpec
 from nodes.proto.agent_pb2 import Empty, LoadRequest, SliceRef, UpRequest
 from nodes.proto.agent_pb2_grpc import PhoneStub
 from nodes.shelf import PrepareRefused

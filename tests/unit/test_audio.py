@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from nodes.audio import RATE_HZ, sound, spectrogram
+
+from nodes.prepare.audio import RATE_HZ, sound, spectrogram
 
 
 @pytest.mark.parametrize(("mels", "seconds"), [(80, 30), (16, 1)])

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from nodes.answers import prepare
-from nodes.profile import step_profile
 
-from nodes import smollm, tensorfile
+from nodes.costing.profile import step_profile
+from nodes.prepare import smollm, tensorfile
+from nodes.prepare.answers import prepare
 from testbed.compile import ModelFiles, compile_plan
 from testbed.emulation.agents import Agents
 from testbed.emulation.problem import problem_of

@@ -3,10 +3,10 @@ import tracemalloc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nodes.codec import Assembler, FrameError, Tensor
 
-from nodes import codec
 from nodes.proto.data_pb2 import Header, Hop, Span
+from nodes.wire import codec
+from nodes.wire.codec import Assembler, FrameError, Tensor
 
 
 def header(**fields):

@@ -6,10 +6,10 @@ from functools import partial
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nodes.device import Job, batches, device_of
-from nodes.processor import Processor, Sharing, Speed
 
 from nodes.clock import MonotonicClock, Timer
+from nodes.compute.device import Job, batches, device_of
+from nodes.compute.processor import Processor, Sharing, Speed
 from nodes.slices import Work
 
 GIGA = 10**9

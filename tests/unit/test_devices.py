@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from nodes.processor import Speed
 
+from nodes.compute.processor import Speed
 from nodes.slices import Work
 from testbed.compile import ModelFiles, compile_plan
 from testbed.devices import GIB, MIB, PROFILES
@@ -194,7 +194,7 @@ import sys
 from pathlib import Path
 from testbed.plan import from_json
 from testbed.emulation import roles
-from nodes.codec import Tensor
+from nodes.wire.codec import Tensor
 from nodes.host import Host
 
 sys.path.insert(0, "")

@@ -2,13 +2,12 @@
 
 import threading
 
-from nodes.client import Samples, StreamSpec
-from nodes.codec import Tensor
-
 from nodes.clock import MonotonicClock
+from nodes.phone.client import Samples, StreamSpec
 from nodes.proto.agent_pb2 import Empty, StartRequest, UpRequest
 from nodes.proto.agent_pb2_grpc import PhoneStub
 from nodes.proto.data_pb2 import Header, Hop
+from nodes.wire.codec import Tensor
 from tests.unit.hosts import FLOATS, INPUTS, answers, free_port, one_hop
 
 

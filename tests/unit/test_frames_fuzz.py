@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import grpc
 import psutil
 import pytest
-from nodes.codec import Assembler, FrameError, Tensor
-from nodes.transport import Edge
 
-from nodes import codec, transport
 from nodes.clock import MonotonicClock, Timer
 from nodes.proto.data_pb2 import Header, Hop, Span
+from nodes.wire import codec, transport
+from nodes.wire.codec import Assembler, FrameError, Tensor
+from nodes.wire.transport import Edge
 from tests.unit.test_transport import Inbox, Losses, header, serving
 
 SEED = 20260101

@@ -3,13 +3,13 @@
 import threading
 
 import pytest
-from nodes.codec import Tensor
-from nodes.gather import Gather
-from nodes.memory import Memory, MemoryRefused
-from nodes.slots import WHOLE, Pull, Slot, needed, plan, slots_of, within
 
+from nodes.compute.memory import Memory, MemoryRefused
+from nodes.inlayer.gather import Gather
 from nodes.models.shares import PROJ, Heads
 from nodes.proto.data_pb2 import Header, Held
+from nodes.session.slots import WHOLE, Pull, Slot, needed, plan, slots_of, within
+from nodes.wire.codec import Tensor
 
 HEADS = [Heads((0,)), Heads((1, 2))]
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from nodes.costs import costs
-from nodes.partcost import held_bytes, part_work, working_bytes
 
 from controller.model import Slice
 from controller.parts import in_parts
+from nodes.costing.costs import costs
+from nodes.costing.partcost import held_bytes, part_work, working_bytes
 from nodes.models.shares import MLP, PROJ, Heads
 from nodes.pieces import Piece
 from testbed.compile import ModelFiles, compile_plan

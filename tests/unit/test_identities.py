@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography import x509
 
-from nodes import tls
+from nodes.wire import tls
 from testbed.experiment import ExperimentError
 from testbed.identities import FOLDER, run_name, save_certificates
 from testbed.plan import GeneratePlan

@@ -6,8 +6,8 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from nodes import inputs
 from nodes.models.config import CONFIGS
+from nodes.prepare import inputs
 
 
 def test_frames_are_pictures_of_one_moving_scene() -> None:

@@ -3,10 +3,10 @@
 import contextlib
 
 import pytest
-from nodes.chats import Known
-from nodes.costs import costs
-from nodes.kvcost import Reach, Stop, Transfer, copy_us, prefill_us
 
+from nodes.costing.costs import costs
+from nodes.costing.kvcost import Reach, Stop, Transfer, copy_us, prefill_us
+from nodes.phone.chats import Known
 from nodes.slices import rows_bytes, step_work
 from tests.unit.chatting import Chat
 

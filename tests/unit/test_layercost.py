@@ -1,7 +1,7 @@
 """AMP4EC's layer cost of the families."""
 
-from nodes.layercost import formula_costs
-from nodes.profile import profile
+from nodes.costing.layercost import formula_costs
+from nodes.costing.profile import profile
 
 
 def test_mobilenets_stem_costs_as_the_papers_formula_says() -> None:

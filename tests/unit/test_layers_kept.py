@@ -4,11 +4,11 @@ import contextlib
 import random
 
 import pytest
-from nodes.codec import Tensor
 
 from nodes.proto.agent_pb2 import SliceRef
 from nodes.proto.data_pb2 import Header, Hop, Placed
 from nodes.slices import rows_bytes
+from nodes.wire.codec import Tensor
 from tests.unit.apart import Apart, everything, gathered, three
 from tests.unit.test_generation import is_whole
 from tests.unit.test_session_caches import wait_until

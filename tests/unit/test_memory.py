@@ -1,7 +1,8 @@
 """What a node holds, counted in bytes, and what it refuses."""
 
 import pytest
-from nodes.memory import Memory, MemoryRefused
+
+from nodes.compute.memory import Memory, MemoryRefused
 
 
 def test_a_block_is_counted_once():

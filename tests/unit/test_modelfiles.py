@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nodes import answering, answers
+from nodes.prepare import answering, answers
 from testbed import modelfiles
 from testbed.experiment import load_experiment
 

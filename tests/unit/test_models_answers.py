@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from nodes.slicing import cut, one_thread
 
-from nodes import inputs
 from nodes.models import chain_of
 from nodes.models.config import CONFIGS
 from nodes.models.generate import generate
+from nodes.prepare import inputs
+from nodes.runtime.slicing import cut, one_thread
 from tests.unit.oracles import answer_of, continuation_of, lively, relative_error
 
 TINY = sorted(family for family in CONFIGS if family.endswith("_tiny"))

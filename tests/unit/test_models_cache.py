@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from nodes.slicing import cut, one_thread
 
-from nodes import inputs
 from nodes.models.cache import GROWTH, Cache
 from nodes.models.generate import generate, next_token, step
+from nodes.prepare import inputs
+from nodes.runtime.slicing import cut, one_thread
 from tests.unit.oracles import lively
 from tests.unit.test_models_answers import GENERATING
 

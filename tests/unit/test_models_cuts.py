@@ -4,11 +4,11 @@ import itertools
 
 import pytest
 import torch
-from nodes.slicing import Slice, SliceError, cut, one_thread
 
-from nodes import inputs
 from nodes.models import chain_of
 from nodes.models.generate import next_token, step
+from nodes.prepare import inputs
+from nodes.runtime.slicing import Slice, SliceError, cut, one_thread
 from tests.unit.oracles import lively
 from tests.unit.test_models_answers import GENERATING, TINY
 from tests.unit.test_slicing import at_odd_address

@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from nodes.codec import Tensor
-from nodes.numerics import ModelFile, Numeric
-from nodes.rawtensors import raw, view
-from nodes.slicing import cut
 
-from nodes import codec, inputs, weights
+from nodes.prepare import inputs, weights
+from nodes.runtime.numerics import ModelFile, Numeric
+from nodes.runtime.rawtensors import raw, view
+from nodes.runtime.slicing import cut
 from nodes.slices import BadTensor, LoadError
+from nodes.wire import codec
+from nodes.wire.codec import Tensor
 
 FAMILY = "vit_tiny"
 FAMILIES = (FAMILY, "minilm_tiny", "mobilenet_tiny", "whisper_tiny", "gpt2_tiny", "llama_tiny")

@@ -7,17 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nodes.codec import Assembler, Tensor, frames
-from nodes.numerics import ModelFile, Numeric
-from nodes.onnx import Onnx, OnnxFiles
-from nodes.pretrained import NotInstalled
-from nodes.slicing import one_thread
 
-from nodes import codec, inputs, onnx, onnxanswers, onnxexport, tensorfile, weights
 from nodes.models import chain_of
 from nodes.models.config import CONFIGS
+from nodes.prepare import inputs, onnxanswers, onnxexport, tensorfile, weights
+from nodes.prepare.pretrained import NotInstalled
 from nodes.proto.data_pb2 import Header
+from nodes.runtime import onnx
+from nodes.runtime.numerics import ModelFile, Numeric
+from nodes.runtime.onnx import Onnx, OnnxFiles
+from nodes.runtime.slicing import one_thread
 from nodes.slices import BadTensor, ByModel, LoadError
+from nodes.wire import codec
+from nodes.wire.codec import Assembler, Tensor, frames
 from testbed.experiment import ExperimentError, load_experiment
 from tests.unit.oracles import lively
 
@@ -214,7 +216,8 @@ def test_what_is_missing_is_named(files, monkeypatch, tmp_path):
 
 def test_a_process_that_has_imported_it_has_one_thread_and_no_torch():
     """Else it could not be forked; the thread would be the one that reports to the makers of ONNX Runtime."""
-    code = "import nodes.onnx, onnxruntime, sys, os; print(len(os.listdir('/proc/self/task')), 'torch' in sys.modules)"
+    code = "import nodes.runtime.onnx, onnxruntime, sys, os\n"
+    code += "print(len(os.listdir('/proc/self/task')), 'torch' in sys.modules)"
     env = {"PATH": "/usr/bin", "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "HOME": "/nonexistent"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     assert done.stdout.split() == ["1", "False"]

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from nodes.numerics import ModelFile, Numeric
-from nodes.optimise import EightBits, cut_at, off_plain
-from nodes.rawtensors import raw
-from nodes.slicing import SliceError, one_thread
 
-from nodes import answers, codec, inputs, tensorfile, weights
 from nodes.models.layers import linear
+from nodes.prepare import answers, inputs, tensorfile, weights
+from nodes.runtime.numerics import ModelFile, Numeric
+from nodes.runtime.optimise import EightBits, cut_at, off_plain
+from nodes.runtime.rawtensors import raw
+from nodes.runtime.slicing import SliceError, one_thread
 from nodes.slices import LoadError
+from nodes.wire import codec
 from testbed.experiment import ExperimentError, load_experiment
 from testbed.summary import summarise
 from tests.unit.journal_factory import a_run
@@ -114,7 +115,7 @@ def test_the_right_answers_are_those_of_the_level_and_say_how_far_off_they_are(t
 
 def test_the_command_that_makes_answers_says_it_too(tmp_path):
     words = ["--family", "mobilenet_tiny", "--inputs", "1", "--seed", "1", "--cache", str(tmp_path)]
-    command = [sys.executable, "-m", "nodes.answers", *words, "--optimise", "int8"]
+    command = [sys.executable, "-m", "nodes.prepare.answers", *words, "--optimise", "int8"]
     said = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     assert 0 < said["off_plain"] < 0.05
 

@@ -10,17 +10,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from nodes.parts import Part, part, pieces, split_config
-from nodes.profile import profile
-from nodes.slicing import SliceError, cut, one_thread
-from nodes.tensorfile import ALIGNMENT
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from nodes.costing.profile import profile
+from nodes.inlayer.parts import Part, part, pieces, split_config
 from nodes.models import shares
 from nodes.models.cache import Cache
 from nodes.models.config import CONFIGS
 from nodes.models.shares import Columns, Heads, Share, ShareError, needs, share_of
+from nodes.prepare.tensorfile import ALIGNMENT
+from nodes.runtime.slicing import SliceError, cut, one_thread
 from tests.unit.placements import FIFTY, SMALL, weights_of
 from tests.unit.test_slicing import at_odd_address
 

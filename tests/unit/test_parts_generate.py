@@ -4,14 +4,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nodes.assembly import Assembly, carried
-from nodes.parts import part, split_config
-from nodes.slicing import SliceError, one_thread
 
+from nodes.inlayer.assembly import Assembly, carried
+from nodes.inlayer.parts import part, split_config
 from nodes.models.cache import Cache
 from nodes.models.generate import next_token
 from nodes.models.shares import ShareError
 from nodes.models.splits import Placement, Split
+from nodes.runtime.slicing import SliceError, one_thread
 from tests.unit.placements import FIFTY, SMALL, check_greedy, expected, placements, text, weights_of
 
 FEW, COUNT = 8, 20  # of the many placements, 64 tokens are those of tests/scenarios/test_heads_full.py

@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nodes.parts import split_config
 
+from nodes.inlayer.parts import split_config
 from nodes.models.shares import MLP, MLP_NORM, MLP_SUM, NORM, PROJ, SUM, Columns, Heads, ShareError, in_order
 from nodes.models.splits import Run, Split, check_placement, check_split, stages
 from tests.unit.placements import FIFTY, splits

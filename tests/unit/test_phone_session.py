@@ -1,7 +1,6 @@
 """The phone's side of a generation, without a network: which round is next, and who is asked for what."""
 
-from nodes.generation import Generate, Session, sources
-
+from nodes.phone.generation import Generate, Session, sources
 from nodes.proto.data_pb2 import Hop
 
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
-from nodes.codec import Assembler, Tensor, frames
-from nodes.rawtensors import raw, view
-from nodes.slicing import cut, one_thread
 
-from nodes import inputs
 from nodes.models import chain_of
+from nodes.prepare import inputs
 from nodes.proto.data_pb2 import Header
+from nodes.runtime.rawtensors import raw, view
+from nodes.runtime.slicing import cut, one_thread
+from nodes.wire.codec import Assembler, Tensor, frames
 from tests.unit.oracles import lively
 from tests.unit.test_models_answers import TINY
 

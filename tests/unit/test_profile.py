@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 import torch
-from nodes.measure import measure
-from nodes.profile import NotGenerating, profile, step_profile
-from nodes.slicing import cut, one_thread
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
-from nodes import inputs
+from nodes.costing.measure import measure
+from nodes.costing.profile import NotGenerating, profile, step_profile
 from nodes.models.config import CONFIGS, UnknownFamily, weight_shapes
+from nodes.prepare import inputs
+from nodes.runtime.slicing import cut, one_thread
 from testbed.cli import app
 
 
@@ -204,7 +204,8 @@ def test_unknown_family() -> None:
 
 
 def test_torch_stays_out() -> None:
-    code = "import sys, nodes.profile, nodes.tensorfile, nodes.inputs as i; nodes.profile.profile('vit_b16');"
+    code = "import sys, nodes.prepare.tensorfile, nodes.prepare.inputs as i; from nodes.costing import profile\n"
+    code += "profile.profile('vit_b16');"
     code += "i.make('vit_tiny', 0, 0); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

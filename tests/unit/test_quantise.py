@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from nodes.codec import FrameError, Tensor
-from nodes.quantise import choose, quantise, relative_error, restore
-from nodes.transport import Busy
 
-from nodes import codec
 from nodes.proto.data_pb2 import Header
+from nodes.wire import codec
+from nodes.wire.codec import FrameError, Tensor
+from nodes.wire.quantise import choose, quantise, relative_error, restore
+from nodes.wire.transport import Busy
 from tests.unit.hosts import FLOATS, one_hop, three_hops
 
 SHAPES = arrays.array_shapes(min_dims=1, max_dims=4, max_side=9)

@@ -3,11 +3,11 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nodes.client import Samples, StreamSpec
-from nodes.codec import Tensor, same
-from nodes.resultcache import ResultCache, key
 
+from nodes.phone.client import Samples, StreamSpec
+from nodes.phone.resultcache import ResultCache, key
 from nodes.proto.agent_pb2_grpc import PhoneStub
+from nodes.wire.codec import Tensor, same
 from testbed.summary import summarise
 from tests.unit.hosts import INPUTS, answers
 from tests.unit.journal_factory import a_run

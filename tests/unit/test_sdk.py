@@ -10,16 +10,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from nodes.profile import profile
-from nodes.slicing import SliceError, one_thread
 from safetensors.torch import load_file
 from torch import nn
 
 import nodes
-from nodes import CannotCut, NotASlice, Slice, cut_points, inputs, slice_model, tensorfile
+from nodes import CannotCut, NotASlice, Slice, cut_points, slice_model
+from nodes.costing.profile import profile
 from nodes.models.config import config_of
 from nodes.models.encoders import MobileNetConfig, VitConfig
 from nodes.models.program import BadProgram, operation
+from nodes.prepare import inputs, tensorfile
+from nodes.runtime.slicing import SliceError, one_thread
 from nodes.sdk import balanced
 from tests.scenarios.test_models_traced import Residual, Transformers
 from tests.unit.oracles import lively

@@ -3,11 +3,11 @@
 import contextlib
 
 import pytest
-from nodes.sessions import CacheLost
 
-from nodes import shipping
 from nodes.proto.data_pb2 import Header
+from nodes.session.sessions import CacheLost
 from nodes.slices import rows_bytes
+from nodes.wire import shipping
 from tests.unit.chatting import TOKENS, Chat
 
 
@@ -175,7 +175,7 @@ def test_caches_go_with_the_slice_and_with_the_node(chat_of):
 
 
 def test_idle_sessions_are_let_go_of(chat_of, monkeypatch):
-    monkeypatch.setattr("nodes.sessions.Sessions.__init__.__defaults__", (None, 100_000))
+    monkeypatch.setattr("nodes.session.sessions.Sessions.__init__.__defaults__", (None, 100_000))
     chat = chat_of()
     chat.phone()
     two(chat)

@@ -4,11 +4,11 @@ import itertools
 
 import pytest
 import torch
-from nodes.slicing import SliceError, cut, one_thread
 
-from nodes import inputs, weights
 from nodes.models import chain_of
 from nodes.models.config import CONFIGS, UnknownFamily
+from nodes.prepare import inputs, weights
+from nodes.runtime.slicing import SliceError, cut, one_thread
 
 SMALL = ["vit_tiny", "minilm_tiny"]
 

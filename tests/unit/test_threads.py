@@ -8,8 +8,8 @@ import sys
 SCRIPT = """
 import sys, threading
 from nodes.clock import MonotonicClock, Timer
-from nodes.device import Job, device_of
-from nodes.processor import Speed
+from nodes.compute.device import Job, device_of
+from nodes.compute.processor import Speed
 from nodes.slices import Work
 from nodes.threads import fail_loudly
 from testbed.journal import Journal

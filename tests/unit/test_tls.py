@@ -7,15 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
-from nodes.certificates import Authority, issue
-from nodes.codec import Tensor
-from nodes.sealing import Sealing, door
-from nodes.tls import Holder, Identity, IdentityError, load, refusal
-from nodes.transport import Edge
 
-from nodes import certificates, codec, shipping, tls, transport
 from nodes.clock import MonotonicClock, Timer
 from nodes.proto.data_pb2 import Header, Hop, WeightsRequest
+from nodes.wire import certificates, codec, shipping, tls, transport
+from nodes.wire.certificates import Authority, issue
+from nodes.wire.codec import Tensor
+from nodes.wire.sealing import Sealing, door
+from nodes.wire.tls import Holder, Identity, IdentityError, load, refusal
+from nodes.wire.transport import Edge
 from tests.unit.hosts import BLOCKS, free_port, three_hops
 from tests.unit.test_transport import TENSOR, Inbox, Losses, deliver, header, serving
 
@@ -112,9 +112,9 @@ SERVER = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from nodes.sealing import Sealing
-from nodes.tls import load
-from nodes.transport import DataServer
+from nodes.wire.sealing import Sealing
+from nodes.wire.tls import load
+from nodes.wire.transport import DataServer
 from tests.unit.test_transport import Inbox
 mec = load(Path(sys.argv[2]), "run", "mec")
 with ThreadPoolExecutor(8) as pool:

@@ -5,13 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
-from nodes.codec import Tensor
-from nodes.goodput import Goodput
-from nodes.transport import Busy, DataServer, Edge, PortTaken, Refused
 
-from nodes import codec, shipping, transport
 from nodes.clock import MonotonicClock, Timer
 from nodes.proto.data_pb2 import Header, WeightsHeader, WeightsRequest
+from nodes.wire import codec, shipping, transport
+from nodes.wire.codec import Tensor
+from nodes.wire.goodput import Goodput
+from nodes.wire.transport import Busy, DataServer, Edge, PortTaken, Refused
 from tests.unit.hosts import free_port
 
 TENSOR = Tensor("uint8", (700_000,), bytes(range(250)) * 2800)

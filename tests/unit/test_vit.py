@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from nodes.slicing import cut, one_thread
 
-from nodes import inputs, weights
 from nodes.models.config import config_of
 from nodes.models.encoders import VitConfig
+from nodes.prepare import inputs, weights
+from nodes.runtime.slicing import cut, one_thread
 
 
 def reference(family: str, made: dict[str, torch.Tensor]) -> torch.nn.Module:

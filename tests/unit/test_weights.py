@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nodes.slicing import cut, one_thread
-from nodes.tensorfile import TensorFileError
-from nodes.weights import WeightsError
 from safetensors.numpy import load_file, save_file
 
-from nodes import answers, tensorfile, weights
+from nodes.prepare import answers, tensorfile, weights
+from nodes.prepare.tensorfile import TensorFileError
+from nodes.prepare.weights import WeightsError
+from nodes.runtime.slicing import cut, one_thread
 
 
 def test_file_is_made_once_and_read_by_the_library_too(tmp_path: Path) -> None:
