@@ -1,7 +1,7 @@
 """Builds the guest kernel once from the distribution's source, and finds it again.
 
 Rules: stdlib only (the set-up runs it before there is a virtual environment); a kernel is named by the hash of its
-configuration, its patch and its source, appears in the cache in one step, and is never changed afterwards.
+configuration, its patches and its source, appears in the cache in one step, and is never changed afterwards.
 """
 
 import fcntl
@@ -19,7 +19,7 @@ from typing import Protocol
 from testbed.cache import cache_folder
 
 CONFIG = Path(__file__).with_name("uml.config")
-PATCHES = Path(__file__).parent  # netem-<release>.patch; a release without one keeps its netem as it is
+PATCHES = Path(__file__).parent  # <what>-<release>.patch; a release without them is taken as it is
 SOURCES = Path("/usr/src")
 RELEASES = ("6.12", "6.1")  # best first: 6.12 has a seeded netem and cheaper page faults
 EXPECTED_STEPS = 1330  # lines that make prints for 6.12; only the progress depends on it
@@ -81,22 +81,21 @@ def _package_version(tarball: Path) -> str:
 def kernel_file(source: Source) -> Path:
     """Where the kernel of this configuration and source is, or will be."""
     told = hashlib.sha256(CONFIG.read_bytes())
-    patch = patch_file(source)
-    told.update(patch.read_bytes() if patch else b"")
+    for patch in patches(source):
+        told.update(patch.read_bytes())
     told.update(f"{source.release} {source.package_version}".encode())
     return cache_folder("kernel") / told.hexdigest()[:16] / "linux"
 
 
-def patch_file(source: Source) -> Path | None:
+def patches(source: Source) -> list[Path]:
     """What is changed in the source before it is built."""
-    patch = PATCHES / f"netem-{source.release}.patch"
-    return patch if patch.exists() else None
+    return sorted(PATCHES.glob(f"*-{source.release}.patch"))
 
 
 def replans() -> bool:
     """Whether a new rate holds for what is queued already in the guest kernel."""
     source = find_source()
-    return source is not None and patch_file(source) is not None
+    return source is not None and any(patch.name.startswith("netem-") for patch in patches(source))
 
 
 def installed() -> Path | None:
@@ -152,8 +151,7 @@ def _build_into(kernel: Path, source: Source, progress: Progress) -> None:
         log.write_text("")
         unpack = ["tar", "--extract", "--verbose", "--strip-components=1", "--file", str(source.tarball)]
         _run([*unpack, "--directory", str(tree)], log, _counted(progress, "unpack", EXPECTED_FILES))
-        patch = patch_file(source)
-        if patch:
+        for patch in patches(source):
             _run(["patch", "--batch", "--strip=1", f"--directory={tree}", f"--input={patch}"], log, lambda: None)
         make = ["make", "-C", str(tree), "ARCH=um", f"O={objects}", f"KCONFIG_ALLCONFIG={CONFIG}"]
         _run([*make, "allnoconfig"], log, lambda: None)

@@ -85,6 +85,16 @@ def test_the_source_is_patched_before_it_is_built(packed: Source, tmp_path: Path
     assert subprocess.run([build.build(silent)], check=False).returncode == 1
 
 
+def test_every_patch_of_the_release_is_applied_and_no_other(packed: Source, tmp_path: Path) -> None:
+    before = build.kernel_file(packed)
+    (tmp_path / "netem-6.1.patch").write_text("of another release\n")
+    assert build.kernel_file(packed) == before
+    for name in ("clock", "netem"):
+        (tmp_path / f"{name}-6.12.patch").write_text("--- a/none\n+++ b/none\n")
+    assert [patch.name for patch in build.patches(packed)] == ["clock-6.12.patch", "netem-6.12.patch"]
+    assert build.kernel_file(packed) != before
+
+
 def test_a_patch_that_does_not_fit_fails_the_build(packed: Source, tmp_path: Path) -> None:
     (tmp_path / "netem-6.12.patch").write_text("--- a/Makefile\n+++ b/Makefile\n@@ -1 +1 @@\n-no such line\n+other\n")
     with pytest.raises(KernelBuildFailed, match="patch"):
