@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,6 +12,7 @@ from controller.heads.algorithm1 import Bounds
 from controller.heads.blocks import dynamic, heads
 from controller.heads.exact import exact
 from controller.heads.galaxy import galaxy
+from controller.heads.model import HeadModel
 from controller.heads.plus import heads_plus
 from controller.heads.rivals import edgeshard, greedy, round_robin, static
 from controller.heads.simulate import Planner, Step
@@ -28,6 +30,13 @@ RULES: dict[str, Planner] = {
     "galaxy, best number": partial(galaxy, devices=0),
 }
 EXACT: Planner = exact
+COLUMNS = "heads_plus, FFN in columns"  # as many blocks as there are heads
+RULES[COLUMNS] = heads_plus
+
+
+def model_for(rule: str, model: HeadModel) -> HeadModel:
+    """What the rule places of a model."""
+    return replace(model, columns=model.heads) if rule == COLUMNS else model
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:

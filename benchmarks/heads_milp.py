@@ -11,8 +11,8 @@ class Programme:
     """Variables: the bottleneck T, heads f[from, to], used y, projection P, FFN Q, and both z[p, q]."""
 
     def __init__(self, asked: Task) -> None:
-        if asked.model.layers != 1 or asked.need.summed:
-            raise ValueError("one layer, transfers in parallel")
+        if asked.model.layers != 1 or asked.model.columns or asked.need.summed:
+            raise ValueError("one layer, its FFN one block, transfers in parallel")
         self._asked, self._size = asked, asked.devices
         size = self._size
         self._flow, self._used = 1, 1 + size * size
@@ -84,7 +84,8 @@ class Programme:
         asked = self._asked
         for n in range(self._size):
             self._add({**self._heads(n, 1.0), self._used + n: -float(asked.model.heads)}, -np.inf, 0)
-            for have, (head, proj, ffn) in ((asked.memory, asked.need.resident_bytes), (asked.work, asked.need.flops)):
+            limits = (asked.memory, asked.need.resident_bytes), (asked.work, asked.need.flops)
+            for have, (head, proj, ffn, _) in limits:
                 if np.isfinite(have[n]):
                     row = {
                         **self._heads(n, head / have[n]),

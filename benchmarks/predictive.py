@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table as Printed
 
 from benchmarks.table import RESULTS
-from controller.cost import Row, Table, hops, predict, tabulate
+from controller.cost import Row, Table, predict, tabulate
 from controller.detect import Detector
 from controller.model import Block, Host, Model, NodeState, Problem, Sla, Snapshot, Stream
 from controller.policies.joint import Joint
@@ -133,7 +133,7 @@ def run(real: World, kind: Any, options: dict[str, Any]) -> dict[str, float]:
 
 
 def _latency_ms(real: World, table: Table, second: int, row: Row) -> float:
-    crossing = [(a, b, size) for a, b, size in hops(table, "s", row) if 0 in {a, b}]
+    crossing = [(a, b, size) for a, b, size in table.legs("s", row).carries if 0 in {a, b}]
     up, down = (sum(size for *ends, size in crossing if ends[way] == 0) for way in (0, 1))
     return predict(table, real.carrying(second, up, down), {"s": row})["s"].total_us / 1000
 

@@ -3,7 +3,8 @@
     make bench
 
 Two processes, one monotonic clock. Latency: one tensor at a time, from the moment it is given away until the other
-process has it whole. Round: until its small acknowledgement is back. Throughput: so many tensors at once, until the
+process has it whole. Round: until its small acknowledgement is back; small tensors on a stream wait for theirs and are
+asked for it here. Decode round: see benchmarks/decoding.py. Throughput: so many tensors at once, until the
 last is acknowledged. All ways take turns, round by round, so that whatever else
 the machine does meets all of them alike; p50 of the rounds. The machine is not kept quiet: look at ratios.
 """
@@ -31,6 +32,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import decoding
 from benchmarks.table import RESULTS, WIDTH
 from benchmarks.windows import quantile
 from nodes.clock import MonotonicClock, Timer
@@ -38,10 +40,11 @@ from nodes.proto.data_pb2 import Header
 from nodes.wire import codec
 from nodes.wire.certificates import issue
 from nodes.wire.codec import FrameError, Tensor
+from nodes.wire.edge import Edge
 from nodes.wire.quantise import WIRES, quantise, restore
 from nodes.wire.sealing import Sealing
 from nodes.wire.tls import Holder, load
-from nodes.wire.transport import DataServer, Edge, Refused
+from nodes.wire.transport import DataServer, Refused
 
 SIZES = (4 << 10, 512 << 10, 3 << 20, 16 << 20)
 ROUNDS = {4 << 10: 300, 512 << 10: 60, 3 << 20: 20, 16 << 20: 8}
@@ -249,7 +252,8 @@ def measure() -> dict[str, Any]:
         for size in SIZES:
             found[str(size)] = {name: _figures(given[size][name], arrived[name][first:], size) for name in WAYS}
             first += ROUNDS[size] + BURSTS * _burst(size)
-        return {"loopback": found, "fewer bits": {str(size): _fewer_bits(size) for size in SIZES}}
+        bits = {str(size): _fewer_bits(size) for size in SIZES}
+        return {"loopback": found, "decode round": decoding.measure(), "fewer bits": bits}
 
 
 @contextmanager
@@ -333,6 +337,7 @@ def show(measured: Mapping[str, Any]) -> None:
             shown += [f"{unary_ms / ours:.2f}x", f"{ours - tcp:.3f}", f"{sealed / ours:.2f}x"]
             table.add_row(_size(int(size)), *shown)
         Console(width=WIDTH).print(table)
+    decoding.show(measured["decode round"])
     speed = Table("size", *WAYS, "encryption", width=WIDTH, title="many at once, Gbit/s")
     for size, ways in measured["loopback"].items():
         rates = [ways[name]["mbit_s"] / 1e3 for name in WAYS]

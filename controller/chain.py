@@ -27,13 +27,11 @@ from controller.cost import (
     Rows,
     Table,
     backlog_us,
-    distinct_runs,
-    memory_bytes,
-    resident,
     runs,
     spare_now,
     wait_us,
 )
+from controller.memory import distinct_runs, memory_bytes, resident
 from controller.model import Snapshot
 from controller.objective import Objective
 
@@ -106,6 +104,7 @@ class Group:
         self.table, self.streams, self.nodes, self._objective = table, tuple(streams), nodes, objective
         chain = table.chain(streams[0])
         self.blocks, self._first, self._last = len(chain.weight), *run_ends(len(chain.weight))
+        self.work = chain.work
         self.place = [{n: k for k, n in enumerate(row)} for row in nodes.tolist()]
         self._per_us = np.array([1.0 / table.streams[s].period_us for s in streams])
         spare = spare_now(snapshot)[nodes][:, None]
@@ -237,6 +236,37 @@ class Group:
             hop += _picked(self._exposed, pick)
         return np.asarray(hop)
 
+    def shares(self, pick: Sequence[int], some: Indices) -> Floats:
+        """(B, P, K), or (1, P, K) for all: how much of the time of all blocks on the same node some runs take."""
+        time = _picked(self._time, pick)
+        return np.asarray(time[:, some] / np.maximum(time[:, run_at(0, self.blocks), None], 1e-9))
+
+    def ends(self, b: Indices, run: Indices, k: Indices) -> Indices:
+        """(M,) one number for runs of one stream on one node that are at the same ends of its row."""
+        begins, ends = self._first[run] == 0, self._last[run] == self.blocks
+        return np.asarray(((b * self.nodes.shape[1] + k) * 2 + begins) * 2 + ends)
+
+    def uses(self, pick: Sequence[int], b: Indices, run: Indices, k: Indices) -> tuple[Indices, Floats, Floats]:
+        """What runs bring to their nodes, and to the paths from and to the phone where they are at an end of the row.
+
+        (M, 3) place, path a * N + b and of a node a * N + a, -1 nowhere; utilisation; rate * time^2. The node is first.
+        """
+        streams, hosts = np.array(pick)[b], len(self.table.memory)
+        each = streams if len(self.nodes) > 1 else np.zeros_like(streams)
+        sources = np.array([self.table.source(self.streams[s]) for s in pick])
+        home = np.array([self.place[self._each(s)][n] for s, n in zip(pick, sources.tolist(), strict=True)])[b]
+        node, source, away = self.nodes[each, k], sources[b], home != k
+        begins, ends = away & (self._first[run] == 0), away & (self._last[run] == self.blocks)
+        enter = source * hosts + node, self._wire[_rows(self._wire, each), self._kind[0], home, k]
+        leave = node * hosts + source, self._wire[_rows(self._wire, each), self._kind[-1], k, home]
+        ways = [
+            (np.where(on, path, -1), np.where(on, wire, 0.0)) for on, (path, wire) in ((begins, enter), (ends, leave))
+        ]
+        places, times = zip((node * hosts + node, self._time[_rows(self._time, each), run, k]), *ways, strict=True)
+        time = np.column_stack(times)
+        rho = self._per_us[streams][:, None] * time
+        return np.column_stack(places), rho, rho * time
+
     def _need(self, stream: int, room: Room) -> Floats:
         """(P, K) bytes that each run adds."""
         weight = self.missing(stream, room)
@@ -269,24 +299,29 @@ def _largest(working: Floats, first: Indices, last: Indices) -> Floats:
     return np.asarray(table[first, last - 1], dtype=np.float64)
 
 
-def solve(costs: Costs) -> list[Best | None]:
-    """The cheapest row of each stream, None where there is none."""
-    streams, _, nodes = costs.run.shape
-    blocks = len(costs.kind) - 1
-    opened = np.full((streams, blocks + 1, nodes), np.inf)  # ready to start block i on n
-    closed = np.full((streams, blocks + 1, nodes), np.inf)
-    opened[:, 0] = costs.enter
-    for j in range(1, blocks + 1):
-        at = run_at(0, j)
-        closed[:, j] = (opened[:, :j] + costs.run[:, at : at + j]).min(axis=1)
-        if j < blocks:
-            opened[:, j] = (closed[:, j, :, None] + costs.hop[:, costs.kind[j]]).min(axis=1)
-    total = closed[:, blocks] + costs.leave
+def solve(costs: Costs, known: tuple[Floats, Floats] | None = None) -> list[Best | None]:
+    """The cheapest row of each stream, None where there is none. `known`: the `tables`, if they are."""
+    opened, closed = known or tables(costs)
+    total = closed[:, -1] + costs.leave
     ends = total.argmin(axis=1).tolist()
     return [
         Best(float(total[b, n]), _walk_back(costs, opened, closed, b, n)) if np.isfinite(total[b, n]) else None
         for b, n in enumerate(ends)
     ]
+
+
+def tables(costs: Costs) -> tuple[Floats, Floats]:
+    """(B, L+1, K) ready to start block i on n; (B, L+1, K) blocks 0..j-1 are done, the last run was on n."""
+    streams, _, nodes = costs.run.shape
+    blocks = len(costs.kind) - 1
+    opened, closed = (np.full((streams, blocks + 1, nodes), np.inf) for _ in range(2))
+    opened[:, 0] = costs.enter
+    for j in range(1, blocks + 1):
+        at = run_at(0, j)
+        np.minimum.reduce(opened[:, :j] + costs.run[:, at : at + j], axis=1, out=closed[:, j])
+        if j < blocks:
+            np.minimum.reduce(closed[:, j, :, None] + costs.hop[:, costs.kind[j]], axis=1, out=opened[:, j])
+    return opened, closed
 
 
 def _walk_back(costs: Costs, opened: Floats, closed: Floats, b: int, node: int) -> Row:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller import parts
+from controller.cost import Table
 from controller.detect import Detector, Rule
 from controller.explain import recorded
 from controller.guard import LIMIT_US, Guard, Verdict
@@ -89,6 +90,7 @@ class Coordinator:
         self._draining: list[_Run] = []
         self._stopped: tuple[str, ...] = ()  # streams that are not served because privacy forbids where they are
         self._restarted: tuple[Trigger, ...] = ()
+        self._judged: tuple[Table | None, Mapping[str, tuple[str, ...]], tuple[str, ...]] = (None, {}, ())
         self._decisions = self._moves = 0
         self._said = self._reason = ""
 
@@ -143,11 +145,18 @@ class Coordinator:
             return ()
         self._problem = dataclasses.replace(self._problem, zones=dict(snapshot.zones))
         self._guard.rezone(self._problem)
-        forbidden = forbidden_streams(self._guard.table, self._current.nodes)
+        forbidden = self._forbidden(self._current.nodes)
         return tuple(Trigger("privacy", stream, 1.0, 0.0) for stream in forbidden)
 
+    def _forbidden(self, nodes: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+        """Which streams may not be where `nodes` has them; asked again of the same under the same rules, remembered."""
+        asked = self._guard.table, nodes
+        if self._judged[0] is not asked[0] or self._judged[1] is not nodes:
+            self._judged = *asked, forbidden_streams(*asked)
+        return self._judged[2]
+
     def _stop_what_is_forbidden(self) -> None:
-        stopped = forbidden_streams(self._guard.table, self._current.nodes)
+        stopped = self._forbidden(self._current.nodes)
         if stopped != self._stopped:
             self._stopped = stopped
             self._phones.switch(self._current.epoch, self._open(routes(self._problem, self._current.nodes)))
@@ -161,7 +170,7 @@ class Coordinator:
         decision = verdict.decision
         moves = decision.action in ("REMAP", "RESPLIT")
         served = decision.placement.nodes if moves else self._current.nodes
-        if unserved := forbidden_streams(self._guard.table, served):
+        if unserved := self._forbidden(served):
             said = f"{decision.reason}; not served, privacy forbids where it is: {', '.join(unserved)}"
             decision = dataclasses.replace(decision, reason=said)
             verdict = dataclasses.replace(verdict, decision=decision)
@@ -216,7 +225,7 @@ class Coordinator:
         self._note(run, why=why)
 
     def _switch(self, run: _Run, move: Move, placement: Placement) -> None:
-        self._stopped = forbidden_streams(self._guard.table, placement.nodes)
+        self._stopped = self._forbidden(placement.nodes)
         self._phones.switch(run.epoch, self._open(move.routes))
         self._note(run)
         self._current = Placement(run.epoch, placement.nodes)

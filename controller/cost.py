@@ -1,4 +1,4 @@
-"""What a placement costs: predicted latency, memory and traffic, as sums over NumPy arrays.
+"""What a placement costs: predicted latency and traffic, as sums over NumPy arrays.
 
 Rules of the model, all times in microseconds:
   compute      the larger of flops / flops_per_s and bytes / memory_bytes_per_s of each block, over 1 - load
@@ -11,67 +11,27 @@ free. The steady wait is Pollaczek-Khinchine's for deterministic visits (M/D/1 w
 sum(rate * time^2) / (2 * (1 - utilisation)). Above a utilisation of 0.95 it goes on as the mean growth of the
 queue over `HORIZON_US`, so that it stays finite, continuous and rising.
 
-Memory of a node: each distinct block of a model once, plus the largest working set of each distinct run there.
 A `Row` is the placement of one stream as host positions, one for each block.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from controller.model import Block, Host, Latency, Model, NodeStates, Problem, Snapshot, Stream
+from controller.model import Latency, NodeStates, Snapshot
+from controller.table import Bools, Chain, Floats, Legs, Row, Rows, Table, runs, tabulate
 
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-Row = tuple[int, ...]
-Rows = Mapping[str, Row]
+__all__ = ["Bools", "Chain", "Floats", "Row", "Rows", "Table", "runs", "tabulate"]
 
 HORIZON_US = 30_000_000.0
 FULL = 0.95
-RISK = {"raw": 1.0, "feature": 0.5, "public": 0.0}
+ENDLESS = float("inf")
 UNREACHABLE_US = 10**12  # stands for a node that is down or a path that does not exist
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Chain:
-    """One model as arrays: L blocks, N hosts."""
-
-    work: Floats  # (L+1,) flops of the blocks before
-    time: Floats  # (L+1, N) microseconds of the blocks before on each host, when nothing else loads it
-    weight: Floats  # (L,) bytes
-    working: Floats  # (L,) bytes
-    data: Floats  # (L+1,) bytes that cross before block l; data[L] is the answer
-    risk: Floats  # (L+1,) how sensitive what crosses before block l is: raw 1, feature 1/2, public 0
-    allowed: Bools  # (L, N) privacy, pins and vetoes: the block may be on this host
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Table:
-    """The problem as arrays, made once a run."""
-
-    problem: Problem
-    index: Mapping[str, int]
-    streams: Mapping[str, Stream]
-    speed: Floats  # (N,) flops per microsecond
-    memory: Floats  # (N,) bytes
-    chains: Mapping[str, Chain]  # of each model, by privacy alone
-    ways: Mapping[str, Chain]  # of each stream, its pins and all vetoes applied
-
-    def row(self, nodes: tuple[str, ...]) -> Row:
-        return tuple(self.index[name] for name in nodes)
-
-    def names(self, row: Row) -> tuple[str, ...]:
-        return tuple(self.problem.hosts[n].name for n in row)
-
-    def chain(self, stream: str) -> Chain:
-        return self.ways[stream]
-
-    def source(self, stream: str) -> int:
-        return self.index[self.streams[stream].source]
+Place = TypeVar("Place", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,79 +55,6 @@ class Use:
     nodes: tuple[tuple[int, float, float], ...]  # (node, utilisation, rate * time^2)
     paths: tuple[tuple[tuple[int, int], float, float], ...]
     moving_us: float  # the latency without waiting
-
-
-def tabulate(problem: Problem) -> Table:
-    hosts = problem.hosts
-    index = {host.name: n for n, host in enumerate(hosts)}
-    chains = {name: _chain(problem, model) for name, model in problem.models.items()}
-    return Table(
-        problem=problem,
-        index=index,
-        streams={stream.name: stream for stream in problem.streams},
-        speed=np.array([host.flops_per_s / 1e6 for host in hosts]),
-        memory=np.array([float(host.memory_bytes) for host in hosts]),
-        chains=chains,
-        ways={stream.name: _way(problem, index, stream, chains[stream.model]) for stream in problem.streams},
-    )
-
-
-def _chain(problem: Problem, model: Model) -> Chain:
-    blocks = model.blocks
-    classes = (model.input_class, *(block.output_class for block in blocks))
-    hosts = problem.hosts
-    enters = {c: np.array([host.zone in problem.zones[c] for host in hosts]) for c in set(classes) & set(problem.zones)}
-    everywhere = np.ones(len(hosts), dtype=bool)
-    return Chain(
-        work=np.concatenate(([0.0], np.cumsum([float(block.flops) for block in blocks]))),
-        time=_times(problem.hosts, blocks),
-        weight=np.array([float(block.weight_bytes) for block in blocks]),
-        working=np.array([float(block.working_bytes) for block in blocks]),
-        data=np.array([float(model.input_bytes), *(float(block.output_bytes) for block in blocks)]),
-        risk=np.array([RISK[c] for c in classes]),
-        # what goes in and what comes out
-        allowed=np.array([enters.get(a, everywhere) & enters.get(b, everywhere) for a, b in pairwise(classes)]),
-    )
-
-
-def _times(hosts: Sequence[Host], blocks: Sequence[Block]) -> Floats:
-    """(L+1, N) of the roofline: a block takes as long as its flops or its bytes do, whichever is longer."""
-    speed = np.array([host.flops_per_s / 1e6 for host in hosts])
-    reach = np.array([host.memory_bytes_per_s / 1e6 or np.inf for host in hosts])
-    flops = np.array([float(block.flops) for block in blocks])[:, None]
-    crossing = np.array([float(block.read_bytes) for block in blocks])[:, None]
-    times = np.maximum(flops / speed, crossing / reach)
-    return np.concatenate((np.zeros((1, len(hosts))), np.cumsum(times, axis=0)))
-
-
-def _way(problem: Problem, index: Mapping[str, int], stream: Stream, chain: Chain) -> Chain:
-    """What is left of a chain to one stream by its pins and all vetoes."""
-    pins = {block: index[node] for (name, block), node in problem.pins.items() if name == stream.name}
-    if not pins and not problem.vetoes:
-        return chain
-    allowed = chain.allowed.copy()
-    allowed[:, [index[node] for node in problem.vetoes]] = False
-    for block, n in pins.items():
-        allowed[block] &= np.arange(len(index)) == n
-    return replace(chain, allowed=allowed)
-
-
-@lru_cache(maxsize=4096)
-def runs(row: Row) -> tuple[tuple[int, int, int], ...]:
-    """The contiguous runs of a row: (first, last, node), blocks first..last-1."""
-    found, first = list[tuple[int, int, int]](), 0
-    for last in range(1, len(row) + 1):
-        if last == len(row) or row[last] != row[first]:
-            found.append((first, last, row[first]))
-            first = last
-    return tuple(found)
-
-
-def hops(table: Table, stream: str, row: Row) -> list[tuple[int, int, float]]:
-    """(from, to, bytes) of each hop that leaves a node, phone to phone."""
-    data = table.chain(stream).data
-    stops = [(table.source(stream), 0)] + [(node, last) for _, last, node in runs(row)] + [(table.source(stream), 0)]
-    return [(a, b, float(data[cut])) for (a, cut), (b, _) in pairwise(stops) if a != b]
 
 
 @lru_cache(maxsize=4)
@@ -206,6 +93,14 @@ def _wait(load: list[float] | None) -> float:
     return square / (2.0 * (1.0 - min(rho, FULL))) + max(rho - FULL, 0.0) * (HORIZON_US / 2.0)
 
 
+def _add(load: dict[Place, list[float]], place: Place, rho: float, square: float, weight: float) -> None:
+    parts = load.get(place)
+    if parts is None:
+        load[place] = [rho, square, weight]
+    else:
+        parts[0], parts[1], parts[2] = parts[0] + rho, parts[1] + square, parts[2] + weight
+
+
 class Forecast:
     """Predicts placements in one snapshot; what was looked up once is not looked up again."""
 
@@ -213,30 +108,50 @@ class Forecast:
         self._table, self._snapshot = table, snapshot
         self._spare, self._backlog = spare_now(snapshot), backlog_us(snapshot)
         self._uses: dict[tuple[str, Row], Use] = {}
+        self._base: tuple[tuple[Rows, Mapping[str, float]], Base] | None = None
 
     def use(self, stream: str, row: Row) -> Use:
         found = self._uses.get((stream, row))
         if found is None:
-            found = self._uses[stream, row] = self._use(stream, row)
+            self.learn({stream: row})
+            found = self._uses[stream, row]
         return found
 
-    def _use(self, stream: str, row: Row) -> Use:
-        done, visits, carries = self._table.chain(stream).time, list[tuple[int, float]](), []
-        for first, last, n in runs(row):
-            spare = float(self._spare[n])
-            visits.append((n, float(done[last, n] - done[first, n]) / spare if spare > 0 else float("inf")))
-        for a, b, size in hops(self._table, stream, row):
-            rate = int(self._snapshot.rate_bps[a, b])
-            time = size * 8e6 / rate if rate > 0 else float("inf")
-            carries.append((a, b, time, int(self._snapshot.delay_us[a, b])))
-        per_us, overhead = 1.0 / self._table.streams[stream].period_us, self._table.problem.hop_overhead_us
-        moving = sum(min(time, UNREACHABLE_US) for _, time in visits)
-        moving += sum(min(time, UNREACHABLE_US) + overhead + delay for _, _, time, delay in carries)
+    def up(self, row: Row) -> bool:
+        """Whether all its nodes are."""
+        return all(self._spare.item(n) > 0 for n in set(row))
+
+    def learn(self, rows: Rows) -> None:
+        """Looks up all the paths that new rows use, at once."""
+        legs = {(s, row): self._table.legs(s, row) for s, row in rows.items() if (s, row) not in self._uses}
+        ways = [(a, b) for one in legs.values() for a, b, _ in one.carries]
+        rates, delays = [], []
+        if ways:
+            a, b = np.array(ways).T
+            rates = np.asarray(self._snapshot.rate_bps[a, b]).tolist()
+            delays = np.asarray(self._snapshot.delay_us[a, b]).tolist()
+        done = 0
+        for (stream, row), one in legs.items():
+            last = done + len(one.carries)
+            self._uses[stream, row] = self._use(stream, one, rates[done:last], delays[done:last])
+            done = last
+
+    def _use(self, stream: str, legs: Legs, rates: Sequence[int], delays: Sequence[int]) -> Use:
+        visits, carries, moving = list[tuple[int, float]](), list[tuple[int, int, float, int]](), 0.0
+        for n, alone in legs.visits:
+            spare = self._spare.item(n)
+            visits.append((n, alone / spare if spare > 0 else ENDLESS))
+            moving += min(visits[-1][1], UNREACHABLE_US)
+        for (a, b, size), rate, delay in zip(legs.carries, rates, delays, strict=True):
+            time = size * 8e6 / rate if rate > 0 else ENDLESS
+            carries.append((a, b, time, delay))
+            moving += min(time, UNREACHABLE_US) + self._table.problem.hop_overhead_us + delay
+        per_us = 1.0 / self._table.streams[stream].period_us
         return Use(
             tuple(visits),
             tuple(carries),
-            tuple((n, per_us * time, per_us * time * time) for n, time in visits if time < float("inf")),
-            tuple(((a, b), per_us * time, per_us * time * time) for a, b, time, _ in carries if time < float("inf")),
+            tuple([(n, per_us * time, per_us * time * time) for n, time in visits if time < ENDLESS]),
+            tuple([((a, b), per_us * time, per_us * time * time) for a, b, time, _ in carries if time < ENDLESS]),
             moving,
         )
 
@@ -261,10 +176,35 @@ class Forecast:
                     parts[0], parts[1], parts[2] = parts[0] + rho, parts[1] + square, parts[2] + weight
         return load
 
+    def loads_without(self, rows: Rows, weights: Mapping[str, float], base: Load) -> dict[str, Load]:
+        """stream -> the load of all the other streams on top of `base`. What a stream does not use, they share."""
+        whole, found = self.load(rows, weights, base=base), dict[str, Load]()
+        for stream, row in rows.items():
+            use = self.use(stream, row)
+            mine, ways = {n for n, _, _ in use.nodes}, {path for path, _, _ in use.paths}
+            nodes = {n: parts for n, parts in whole.nodes.items() if n not in mine}
+            paths = {path: parts for path, parts in whole.paths.items() if path not in ways}
+            nodes |= {n: list(base.nodes[n]) for n in mine & base.nodes.keys()}
+            paths |= {path: list(base.paths[path]) for path in ways & base.paths.keys()}
+            for other, where in rows.items():
+                if other != stream:
+                    beside, weight = self.use(other, where), weights.get(other, 1.0)
+                    for n, rho, square in beside.nodes:
+                        if n in mine:
+                            _add(nodes, n, rho, square, weight)
+                    for path, rho, square in beside.paths:
+                        if path in ways:
+                            _add(paths, path, rho, square, weight)
+            found[stream] = Load(nodes, paths)
+        return found
+
     def latencies(self, rows: Rows, only: Iterable[str] | None = None) -> dict[str, Latency]:
         """Of each stream, or some, when all of `rows` are placed together."""
-        load = self.load(rows, {})
-        return {s: self._latency(load, self.use(s, rows[s])) for s in (rows if only is None else only)}
+        return self.latencies_in(self.load(rows, {}), {s: rows[s] for s in (rows if only is None else only)})
+
+    def latencies_in(self, load: Load, rows: Rows) -> dict[str, Latency]:
+        """Of each stream of `rows` under a load that has them in it."""
+        return {s: self._latency(load, self.use(s, row)) for s, row in rows.items()}
 
     def total_us(self, rows: Rows, weights: Mapping[str, float], base: "Base | None" = None) -> float:
         """The weighted sum of the latencies, not rounded; those of `base` with it, as `rows` make them wait."""
@@ -290,8 +230,11 @@ class Forecast:
         return both[2] * max(least, _wait(both)) - uses * max(least, _wait(under))
 
     def base(self, rows: Rows, weights: Mapping[str, float]) -> "Base":
-        load = self.load(rows, weights)
-        return Base(load, self._total_us(rows, weights, load))
+        """The same again is not reckoned again."""
+        if self._base is None or self._base[0] != (rows, weights):
+            load = self.load(rows, weights)
+            self._base = (rows, weights), Base(load, self._total_us(rows, weights, load))
+        return self._base[1]
 
     def _latency(self, load: Load, use: Use) -> Latency:
         compute = queue = transfer = propagation = 0.0
@@ -326,54 +269,11 @@ def predict(table: Table, snapshot: Snapshot, rows: Rows) -> dict[str, Latency]:
     return Forecast(table, snapshot).latencies(rows)
 
 
-def resident(table: Table, *placements: Rows) -> dict[str, Bools]:
-    """model -> (L, N): which blocks are on which host when all these placements are loaded at once."""
-    held = {name: np.zeros(chain.allowed.shape, dtype=bool) for name, chain in table.chains.items()}
-    for rows in placements:
-        for stream, row in rows.items():
-            held[table.streams[stream].model][np.arange(len(row)), np.array(row, dtype=np.intp)] = True
-    return held
-
-
-def memory_of(table: Table, *placements: Rows) -> dict[int, float]:
-    """host -> bytes, of the hosts that hold anything when all these placements are loaded at once."""
-    held: dict[tuple[str, int], Bools] = {}
-    used: dict[int, float] = {}
-    for model, first, last, n in distinct_runs(table, *placements):
-        chain = table.chains[model]
-        blocks = held.setdefault((model, n), np.zeros(len(chain.weight), dtype=bool))
-        blocks[first:last] = True
-        used[n] = used.get(n, 0.0) + float(chain.working[first:last].max())
-    for (model, n), blocks in held.items():
-        used[n] += float(table.chains[model].weight @ blocks)
-    return used
-
-
-def overfull(table: Table, *placements: Rows) -> list[int]:
-    """The hosts whose memory is too small for all these placements together."""
-    return [n for n, used in memory_of(table, *placements).items() if used > table.memory[n]]
-
-
-def memory_bytes(table: Table, rows: Rows, held: Rows | None = None) -> Floats:
-    """(N,) bytes each host needs for `rows`, the blocks of `held` staying loaded beside them."""
-    total = np.zeros(len(table.problem.hosts))
-    for n, used in memory_of(table, rows, held or {}).items():
-        total[n] = used
-    return total
-
-
-def distinct_runs(table: Table, *placements: Rows) -> set[tuple[str, int, int, int]]:
-    """(model, first, last, node): streams of one model whose runs are equal share them."""
-    return {
-        (table.streams[stream].model, *run) for rows in placements for stream, row in rows.items() for run in runs(row)
-    }
-
-
 def traffic_bytes(table: Table, rows: Rows) -> dict[tuple[str, str], int]:
     """(from, to) -> bytes that one request of each stream carries there."""
     hosts, total = table.problem.hosts, dict[tuple[str, str], int]()
     for stream, row in rows.items():
-        for a, b, carried in hops(table, stream, row):
+        for a, b, carried in table.legs(stream, row).carries:
             pair = hosts[a].name, hosts[b].name
             total[pair] = total.get(pair, 0) + int(carried)
     return total

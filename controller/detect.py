@@ -11,7 +11,8 @@ the load of a node that is down. After a move everything learns anew. Nodes that
 """
 
 from collections.abc import Mapping
-from itertools import pairwise
+from functools import lru_cache
+from itertools import groupby, pairwise
 from typing import Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy as np
 from controller.bank import Bank, Integers
 from controller.model import NodeStates, Problem, Snapshot, Trigger
 from controller.rule import PPM, Rule, Series, observe
+from controller.table import REMEMBERED
 
 __all__ = ["LEAST", "Detector", "Rule", "Series", "observe"]
 
@@ -29,14 +31,20 @@ MEGABYTE_NS = 8 * 10**15  # nanoseconds that a megabyte takes at 1 bit/s
 LEAST: Mapping[Timed, int] = {"link_latency": 200, "end_to_end": 1000, "load": 0, "link_rate": 0}
 
 
+@lru_cache(REMEMBERED)
+def visited(row: tuple[str, ...]) -> tuple[str, ...]:
+    """The nodes of a row, one after the other."""
+    return tuple([name for name, _ in groupby(row)])
+
+
 class Watch:
     """What is watched of one placement: the series in order of kind and name, and where their samples are found."""
 
     def __init__(self, problem: Problem, index: Mapping[str, int], nodes: Nodes) -> None:
         source = {stream.name: stream.source for stream in problem.streams}
-        stops = [(source[stream], *row, source[stream]) for stream, row in nodes.items()]
+        stops = [(source[stream], *visited(row), source[stream]) for stream, row in nodes.items()]
         ways = sorted({(a, b) for way in stops for a, b in pairwise(way) if a != b}, key="->".join)
-        serving = sorted({name for row in nodes.values() for name in row})
+        serving = sorted({name for way in stops for name in way[1:-1]})
         self.streams = sorted(nodes)
         kinds: dict[Timed, list[str]] = {"end_to_end": self.streams, "link_latency": ["->".join(way) for way in ways]}
         kinds |= {"link_rate": kinds["link_latency"], "load": serving}

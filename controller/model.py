@@ -31,6 +31,7 @@ class Block:
     unit: int = 0  # where some blocks are parts: the unit that it is, or is part of
     part: str = ""  # of that unit: "heads:3", "proj", "mlp" (controller/parts.py); empty: all of it
     read_bytes: int = 0  # between processor and memory: weights, input, output, keys and values
+    kept_bytes: int = 0  # what all sessions keep in it, in memory beside the weights: keys and values
 
 
 @dataclass(frozen=True, slots=True)

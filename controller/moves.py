@@ -7,12 +7,16 @@ The life of a move is `TRANSITIONS`, and nothing else: before `commit` a failure
 epoch serves on; from `commit` on there is no way back, only forward.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
 
 from controller import parts
-from controller.cost import Rows, Table, resident, runs
-from controller.model import Action, Problem, Slice, Snapshot
+from controller.cost import Rows, Table, runs
+from controller.memory import resident
+from controller.model import Action, Model, Problem, Slice, Snapshot
+from controller.table import REMEMBERED
 
 # state -> what happened -> next state
 TRANSITIONS: Mapping[str, Mapping[str, str]] = {
@@ -58,55 +62,81 @@ Nodes = Mapping[str, tuple[str, ...]]
 
 def route(problem: Problem, stream: str, nodes: tuple[str, ...]) -> tuple[Slice, ...]:
     """The slices a request of this stream goes through, in order."""
-    model = next(s.model for s in problem.streams if s.name == stream)
-    if parts.in_parts(problem.models[model]):
-        return parts.way(problem.models[model], nodes)
+    return routes(problem, {stream: nodes})[stream]
+
+
+def routes(problem: Problem, nodes: Nodes) -> dict[str, tuple[Slice, ...]]:
+    models = {stream.name: stream.model for stream in problem.streams}
+    apart = {name for name, model in problem.models.items() if parts.in_parts(model)}
+    return {
+        stream: parts.way(problem.models[models[stream]], row)
+        if models[stream] in apart
+        else _whole(models[stream], row)
+        for stream, row in nodes.items()
+    }
+
+
+@lru_cache(REMEMBERED)
+def _whole(model: str, nodes: tuple[str, ...]) -> tuple[Slice, ...]:
+    """The route of a model whose layers are whole."""
     positions = {name: n for n, name in enumerate(dict.fromkeys(nodes))}
     return tuple(
         Slice(nodes[first], model, first, last) for first, last, _ in runs(tuple(positions[name] for name in nodes))
     )
 
 
-def routes(problem: Problem, nodes: Nodes) -> dict[str, tuple[Slice, ...]]:
-    return {stream: route(problem, stream, row) for stream, row in nodes.items()}
-
-
 def slices(problem: Problem, nodes: Nodes) -> tuple[Slice, ...]:
     """Every slice of a placement once, in a fixed order."""
-    pieces = {piece for way in routes(problem, nodes).values() for stop in way for piece in parts.pieces(stop)}
+    return _ordered(_pieces(routes(problem, nodes)))
+
+
+def _pieces(ways: Mapping[str, tuple[Slice, ...]]) -> set[Slice]:
+    return {piece for stop in set(chain.from_iterable(ways.values())) for piece in parts.pieces(stop)}
+
+
+def _ordered(pieces: Iterable[Slice]) -> tuple[Slice, ...]:
     return tuple(sorted(pieces, key=lambda p: (p.node, p.model, p.first, p.last, p.part)))
 
 
 def plan_move(problem: Problem, old: Nodes, new: Nodes, snapshot: Snapshot) -> Move:
     """All steps from `old` (empty at the start) to `new`."""
-    before, after = slices(problem, old), slices(problem, new)
-    loads = tuple(Load(piece, source_of(problem, before, piece, snapshot)) for piece in after if piece not in before)
-    return Move(loads, routes(problem, new), tuple(piece for piece in before if piece not in after))
+    ways = routes(problem, new)
+    before, after = _pieces(routes(problem, old)), _pieces(ways)
+    wanted, index = _ordered(after - before), dict[str, int]()
+    if wanted and problem.weights != "prestaged":
+        index = {host.name: n for n, host in enumerate(problem.hosts)}
+    loads = tuple(
+        Load(piece, source_of(index, before, problem.models[piece.model], piece, snapshot)) for piece in wanted
+    )
+    return Move(loads, ways, _ordered(before - after))
 
 
-def source_of(problem: Problem, loaded: tuple[Slice, ...], piece: Slice, snapshot: Snapshot) -> str | None:
-    """The node to copy a slice's weights from: up, holding most of it, then the fastest path; None when prestaged.
+def source_of(
+    index: Mapping[str, int], loaded: Set[Slice], model: Model, piece: Slice, snapshot: Snapshot
+) -> str | None:
+    """The node to copy a slice's weights from: up, holding most of what it lacks, then the fastest path.
 
-    Also None when no other node that is up holds any of it, or the node holds all of it itself.
+    None when no other node that is up holds any of it, or the node holds all of it itself. `index`: node -> position;
+    empty when weights are prestaged.
     """
-    if problem.weights == "prestaged":
+    if not index:
         return None
-    index = {host.name: n for n, host in enumerate(problem.hosts)}
-    wanted = set(range(piece.first, piece.last))
-    held: dict[str, set[int]] = {}
+    wanted, held = set(parts.copied(model, piece)), dict[str, set[int]]()
     for other in loaded:
-        if other.model == piece.model and (not other.part or other.part == piece.part):
-            held.setdefault(other.node, set()).update(wanted & set(range(other.first, other.last)))
-    if held.get(piece.node) == wanted:
+        if other.model == piece.model and other.first < piece.last and piece.first < other.last:
+            held.setdefault(other.node, set()).update(wanted.intersection(parts.blocks_of(model, other)))
+    wanted -= held.pop(piece.node, set())
+    if not wanted:
         return None
     target = index[piece.node]
     best: tuple[int, int, int] | None = None
+    names: dict[int, str] = {}
     for node, blocks in held.items():
-        n = index[node]
+        n, count = index[node], len(blocks & wanted)
         rate = int(snapshot.rate_bps[n, target])
-        if node != piece.node and blocks and snapshot.nodes[n].up and rate > 0:
-            best = max(best or (0, 0, 0), (len(blocks), rate, -n))
-    return problem.hosts[-best[2]].name if best else None
+        if count and snapshot.nodes[n].up and rate > 0:
+            names[n], best = node, max(best or (0, 0, 0), (count, rate, -n))
+    return names[-best[2]] if best else None
 
 
 def action_of(old: Rows, new: Rows) -> Action:
@@ -130,9 +160,9 @@ def move_cost(table: Table, old: Rows, new: Rows, snapshot: Snapshot) -> tuple[i
         if load.source is None:
             continue
         piece, target = load.piece, table.index[load.piece.node]
-        blocks = parts.blocks_of(problem.models[piece.model], piece)
-        missing = table.chains[piece.model].weight[blocks] * ~held[piece.model][blocks, target]
-        size = int(missing.sum())
+        model = problem.models[piece.model]
+        missing = [b for b in parts.blocks_of(model, piece) if not held[piece.model][b, target]]
+        size = sum(model.blocks[b].weight_bytes for b in missing)
         source = table.index[load.source]
         time = size * 8e6 / int(snapshot.rate_bps[source, target]) + int(snapshot.delay_us[source, target])
         total, busy[target] = total + size, busy.get(target, 0.0) + time

@@ -1,17 +1,23 @@
 """Layers whose heads are placed one by one: from the node of each block to the way that a request takes. Pure.
 
 A model's blocks may be finer than its units: a layer then is its heads (of Llama its K/V groups), its projection and
-its feed-forward part, each a block. A layer whose blocks are all on one node is whole there, and whole units in a row
-make up one slice. Any other layer is one stop with parts: its input is at the *home*, which does the norm and sends to
-the heads; they send to the node of the projection, and that to the node of the feed-forward part, where it ends.
+its feed-forward part, each a block, the last perhaps several, of columns. A layer whose blocks are all on one node
+is whole there, and whole units in a row make up one slice. Any other layer is one stop with parts: its input is at the
+*home*, which does the norm and sends to the heads; they send to the node of the projection. That sends to the node of
+the feed-forward part, where the layer ends; or, when columns are on several nodes, to each of them, and adds up there
+what they send back. Columns that are neighbours on a node are one part.
 """
 
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from controller.model import Block, Model, Slice
 
 NORM, HEADS, PROJ, MLP = "norm", "heads:", "proj", "mlp"
+COLUMNS, MLP_NORM, MLP_SUM = "mlp:", "mlp:norm", "mlp:sum"  # "mlp:0-384": columns 0..383
+RANGE = re.compile(r"mlp:(\d+)-(\d+)")
 
 
 def in_parts(model: Model) -> bool:
@@ -33,11 +39,17 @@ def way(model: Model, nodes: Sequence[str]) -> tuple[Slice, ...]:
 
 
 def pieces(stop: Slice) -> Iterator[Slice]:
-    """What must be loaded for a stop: the slice itself, or each part on its node, and the norm at the home."""
+    """What must be loaded for a stop: the slice itself, or each part on its node, and those that follow from them.
+
+    These are the norm at the home, and with columns their norm and their sum at the projection.
+    """
     if not stop.parts:
         yield stop
         return
-    for node, part in (*stop.parts, (stop.node, NORM)):
+    follow = [(stop.node, NORM)]
+    if any(part.startswith(COLUMNS) for _, part in stop.parts):
+        follow += [(_end(stop), MLP_NORM), (_end(stop), MLP_SUM)]
+    for node, part in (*stop.parts, *follow):
         yield Slice(node, stop.model, stop.first, stop.last, part)
 
 
@@ -45,13 +57,16 @@ def blocks_of(model: Model, piece: Slice) -> list[int]:
     """The blocks that a slice, or a part of a layer, is made of."""
     if not in_parts(model):
         return list(range(piece.first, piece.last))
-    numbers = set(_heads(piece.part))
     return [
         i
         for i, block in enumerate(model.blocks)
-        if piece.first <= block.unit < piece.last
-        and (not piece.part or block.part == piece.part or bool(numbers & set(_heads(block.part))))
+        if piece.first <= block.unit < piece.last and (not piece.part or _within(block.part, piece.part))
     ]
+
+
+def copied(model: Model, piece: Slice) -> list[int]:
+    """The blocks whose holders have its weights: its own, or of what follows from other parts those of the layer."""
+    return blocks_of(model, piece) or blocks_of(model, replace(piece, part=""))
 
 
 def text(stop: Slice) -> str:
@@ -78,14 +93,47 @@ def _stop(model: str, unit: int, held: Sequence[tuple[Block, str]], before: str)
         for number in _heads(block.part):
             heads.setdefault(node, []).append(number)
     parts = [(node, HEADS + ",".join(map(str, sorted(numbers)))) for node, numbers in heads.items()]
-    parts += [(at[PROJ], PROJ), (at[MLP], MLP)]
+    parts += [(at[PROJ], PROJ), *_feed_forward(held)]
     home = before if before in on else at[PROJ]  # where it is already, if there is anything to do
     return Slice(home, model, unit, unit + 1, parts=tuple(parts))
 
 
+def _feed_forward(held: Sequence[tuple[Block, str]]) -> list[tuple[str, str]]:
+    """Its node; of columns, neighbours on one node put together."""
+    parts: list[tuple[str, int, int]] = []
+    blocks = [(block.part, node) for block, node in held if block.part == MLP or block.part.startswith(COLUMNS)]
+    if len({node for _, node in blocks}) == 1:
+        return [(blocks[0][1], MLP)]
+    for (begin, end), node in sorted((_columns(part), node) for part, node in blocks):
+        if parts and parts[-1][0] == node:
+            parts[-1] = (node, parts[-1][1], end)
+        else:
+            parts.append((node, begin, end))
+    return [(node, f"{COLUMNS}{begin}-{end}") for node, begin, end in parts]
+
+
 def _end(stop: Slice) -> str:
     """Where the output of a stop is."""
-    return next((node for node, part in stop.parts if part == MLP), stop.node)
+    placed = {part: node for node, part in stop.parts}
+    return placed.get(MLP) or placed.get(PROJ) or stop.node
+
+
+def _within(block: str, part: str) -> bool:
+    """Whether a block is of that part."""
+    if part.startswith(HEADS):
+        return block.startswith(HEADS) and set(_heads(block)) <= set(_heads(part))
+    if part == MLP:
+        return block == MLP or block.startswith(COLUMNS)
+    if RANGE.fullmatch(part) and RANGE.fullmatch(block):
+        (begin, end), (low, high) = _columns(block), _columns(part)
+        return low <= begin and end <= high
+    return block == part
+
+
+def _columns(part: str) -> tuple[int, int]:
+    found = RANGE.fullmatch(part)
+    assert found is not None
+    return int(found[1]), int(found[2])
 
 
 def _heads(part: str) -> list[int]:

@@ -4,13 +4,14 @@ What is minimised is the objective (`controller.objective`), by default the weig
 stream's turn also counts what it makes the others wait, so every accepted turn lowers the sum and the rounds end.
   1. The nodes worth considering for each stream, with a bound for all the others (`tiers`).
   2. Each stream alone: its best row, under memory pressure by `labels`, and the least that it can cost.
-  3. From the current placement, from everyone's best row alone, and from all on one node: rounds of best response, all
-     streams answered together (`chain`), accepted one by one; `RESPONSES` answers in all, fewer when the bound is met.
-  4. Small changes of the whole (`search`).
+  3. From the current placement or everyone's best row alone a round of best response, all streams answered together
+     (`chain`), accepted one by one.
+  4. What the streams cost together at least, and the placement that this suggests (`together`).
+  5. If the bound is not met, more rounds from there, from the other start, and from all on one node; then small changes
+     of the whole (`search`).
 
 `bound_us` is certified: others' load only adds waiting and takes memory, so no placement of these streams has a lower
-sum of latencies than each of them alone. With one stream that has no reason to come back to a node it is met; with
-several the gap is at most what they make each other wait, and holds whatever the rounds found.
+sum of latencies than each of them alone, nor than 4. says if nobody else is there and all weigh the same.
 
 A plan always fits beside the slices that are loaded now, because a move loads the new ones before it releases the
 old. A stream whose phone has no path to any host is *stranded*: no placement helps it, so it keeps what it has and
@@ -22,14 +23,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from controller.cost import Floats, Forecast, Row, Rows, Table, overfull, runs, speed_now, tabulate
+from controller.cost import Floats, Forecast, Row, Rows, Table, speed_now, tabulate
+from controller.memory import overfull
 from controller.model import Problem, Snapshot
 from controller.objective import Objective
 from controller.search import TRIALS, improved
-from controller.turns import RESPONSES, Scene, Turn, tight_nodes
+from controller.turns import HANDFUL, Scene, Turn
 
 ORDERS = 4  # orders in which streams choose one after the other
 WHOLE, FEW = 16, 4  # nodes tried with everything on them, times streams; and at least
+NEAR, NEARLY = 1e-3, 5e-3  # of the bound: then the rest is not sought; of many streams
 STARTS = 4  # placements from which best responses are followed
 
 
@@ -48,7 +51,6 @@ class Planner:
     def __init__(self, problem: Problem, objective: Objective | None = None) -> None:
         self.table: Table = tabulate(problem)
         self.objective = objective or Objective()
-        self.tight = tight_nodes(self.table)
 
     def plan(
         self,
@@ -65,7 +67,7 @@ class Planner:
         """
         current = current or {}
         forecast = forecast or Forecast(self.table, snapshot)
-        scene = Scene(self.table, snapshot, order, current, objective=self.objective, tight=self.tight, known=forecast)
+        scene = Scene(self.table, snapshot, order, current, objective=self.objective, known=forecast)
         stranded = tuple(s for s in order if s in scene.cut_off)
         free = [s for s in order if s not in stranded]
         bound = sum(scene.alone[s].least_us for s in free if scene.alone[s].least_us < float("inf"))
@@ -74,16 +76,32 @@ class Planner:
         starts, unplaced = self._starts(turn, free, whole)
         if not starts:
             return Plan(None, stranded, unplaced, bound)
-        rows, total = turn.settled(starts[0])
-        for start in starts[1:STARTS]:
-            if total <= turn.goal_us or turn.asked >= RESPONSES:
-                break
-            rows, total = min((rows, total), turn.settled(start), key=lambda found: found[1])
-        if total > turn.goal_us:
-            rows, total = improved(rows, total, turn.worth, max(8, TRIALS // len(free)))
+        rows, total = self._sought(turn, starts)
         if total == float("inf"):
             return Plan(None, stranded, tuple(free), bound)
-        return Plan({**turn.kept, **rows}, stranded, (), bound, whole)
+        return Plan({**turn.kept, **rows}, stranded, (), max(bound, turn.least_us), whole)
+
+    @staticmethod
+    def _sought(turn: Turn, starts: Sequence[dict[str, Row]]) -> tuple[Rows, float]:
+        """The best that is found from the starts, and what it is worth."""
+        first, *others = sorted(starts[:2], key=turn.worth)
+        ends = [turn.settled(first, 1)]
+        if ends[0][1] > turn.goal_us and (suggested := turn.together(ends[0][0])) is not None:
+            ends = [min(ends[0], (suggested, turn.worth(suggested)), key=worth_of)]
+        rows, total = ends[0]
+        few = len(turn.free) <= HANDFUL
+        near = turn.goal_us * (1 + (NEAR if few else NEARLY))
+        for start in (rows, *others, *starts[2:STARTS]):
+            if total <= near or turn.asked >= turn.most:
+                break
+            ends.append(turn.settled(start))
+            rows, total = min(ends, key=worth_of)
+        if few or not turn.bounded:  # of many that are bounded together it has never found better
+            for end in sorted(ends[1:] or ends, key=worth_of)[: STARTS if few else 1]:
+                if total > near:
+                    tried = improved(*end, turn.worth, max(8, TRIALS // len(turn.free)))
+                    rows, total = min((rows, total), tried, key=worth_of)
+        return rows, total
 
     def total_us(self, snapshot: Snapshot, rows: Rows, weights: Mapping[str, float]) -> float:
         """The weighted sum of predicted latencies."""
@@ -96,9 +114,8 @@ class Planner:
     def permitted(self, snapshot: Snapshot, rows: Rows) -> bool:
         """Whether every node is up and every block is where its data may be."""
         return all(
-            snapshot.nodes[n].up and self.table.chain(stream).allowed[first:last, n].all()
+            self.table.permits(stream, row) and all(snapshot.nodes[n].up for n in set(row))
             for stream, row in rows.items()
-            for first, last, n in runs(row)
         )
 
     def together(self, snapshot: Snapshot, streams: Sequence[str], kept: Rows, current: Rows) -> list[dict[str, Row]]:
@@ -109,7 +126,7 @@ class Planner:
         found = list[dict[str, Row]]()
         for n in fastest(speed, max(FEW, WHOLE // max(len(streams), 1))) if streams else ():
             rows = {s: (n,) * blocks for s, blocks in whole.items()}
-            if speed[n] > 0 and (n not in self.tight or self.fits({**kept, **rows}, current)):
+            if speed[n] > 0 and (n not in self.table.tight or self.fits({**kept, **rows}, current)):
                 found.append(rows)
         return found
 
@@ -149,6 +166,10 @@ class Planner:
                 return [rows], ()
             unplaced = unplaced or tuple(missing)
         return [], unplaced
+
+
+def worth_of(found: tuple[Rows, float]) -> float:
+    return found[1]
 
 
 def fastest(speed: Floats, count: int) -> list[int]:

@@ -2,7 +2,8 @@
 
 import sys
 from collections.abc import Mapping
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoints, entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ class NoPolicy(Exception):
 
 def installed() -> list[str]:
     """The names of all entry points."""
-    return sorted(entry_points(group=GROUP).names)
+    return sorted(_entry_points().names)
 
 
 def in_file(name: str) -> tuple[Path, str] | None:
@@ -58,8 +59,14 @@ def build(name: str, problem: Problem, options: Mapping[str, Any]) -> tuple[Prob
         raise NoPolicy(f"policy {name}: cannot be made: {type(error).__name__}: {error}") from error
 
 
+@cache
+def _entry_points() -> EntryPoints:
+    """Read once: that takes as long as deciding over a small problem."""
+    return entry_points(group=GROUP)
+
+
 def _entry_point(name: str) -> object:
-    point = next((point for point in entry_points(group=GROUP) if point.name == name), None)
+    point = next((point for point in _entry_points() if point.name == name), None)
     if point is None:
         raise NoPolicy(f"no policy '{name}'; there are {', '.join(installed())}, or path/to/file.py:Name")
     try:

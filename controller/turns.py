@@ -4,16 +4,20 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from controller.chain import Best, Costs, Group, Room, overfull_in, room_beside, solve
-from controller.cost import Forecast, Load, Row, Rows, Table, overfull, runs
+from controller.chain import Best, Costs, Group, Room, overfull_in, room_beside, solve, tables
+from controller.choices import Choices, Picked, choices, joined
+from controller.cost import Floats, Forecast, Load, Row, Rows, Table, backlog_us
 from controller.labels import Chain, Fitted, fitted
+from controller.memory import overfull
 from controller.model import Snapshot
 from controller.objective import Objective
 from controller.tiers import frontier
+from controller.together import Together
 
-RESPONSES = 20  # best responses in one plan
+RESPONSES, HANDFUL, MORE = 20, 4, 40  # best responses in one plan; of so few streams there may be more
 ROUNDS = 8
 LEAST_GAIN = 1e-3  # of a round, else it is the last
+COMPANY = 12  # streams that are bounded together
 CLOSE = 1e-6  # a gap that is rounding
 PLAIN = Objective()
 
@@ -29,14 +33,15 @@ class Scene:
         current: Rows,
         *,
         objective: Objective = PLAIN,
-        tight: frozenset[int] = frozenset(),
         known: Forecast | None = None,
     ) -> None:
         self.table, self.snapshot, self.objective = table, snapshot, objective
-        self.forecast, self.tight = known or Forecast(table, snapshot), tight
+        self.forecast = known or Forecast(table, snapshot)
         self.groups: list[Group] = []
         self.at: dict[str, tuple[int, int]] = {}  # stream -> its group, its position there
+        self.quiet: list[tuple[Costs, tuple[Floats, Floats]]] = []  # of each group, when nobody else is there
         self.alone: dict[str, Fitted] = {}  # by latency only; what is least holds for all nodes
+        self.beyond_us: dict[str, float] = {}  # a row that uses a node which is not considered costs at least this
         self.cut_off: set[str] = set()  # no node can be reached, may hold a block and is big enough for it
         kinds: dict[str, list[str]] = {}
         for stream in streams:
@@ -53,26 +58,14 @@ class Scene:
         self.groups.append(Group(self.table, self.snapshot, members, nodes, self.objective))
         plain = self.groups[-1] if self.objective == PLAIN else Group(self.table, self.snapshot, members, nodes)
         costs = plain.costs(range(len(members)), [Load()] * len(members), [1.0] * len(members))
-        for b, (stream, best) in enumerate(zip(members, solve(costs), strict=True)):
+        self.quiet.append((costs, tables(costs)))
+        for b, (stream, best) in enumerate(zip(members, solve(*self.quiet[-1]), strict=True)):
             room = Room(self.table.memory, np.zeros(self.table.chain(stream).allowed.shape, dtype=bool))
             found = within(plain, costs, (b, b), best, room)
             if best is None and front.beyond_us[b] == float("inf"):
                 self.cut_off.add(stream)
+            self.beyond_us[stream] = front.beyond_us[b]
             self.alone[stream] = Fitted(found.best, min(found.least_us, front.beyond_us[b]))
-
-
-def tight_nodes(table: Table) -> frozenset[int]:
-    """The nodes of which the memory may not suffice, whatever is placed there."""
-    return frozenset(np.flatnonzero(table.memory < _most(table)).tolist())
-
-
-def _most(table: Table) -> float:
-    """Bytes that always suffice: every block of every model, and the working sets of all runs twice, old and new."""
-    working = 0.0
-    for stream in table.streams:
-        sizes = np.sort(table.chain(stream).working)[::-1]
-        working += float(sizes[: (len(sizes) + 1) // 2].sum())  # of two runs on one node something is between
-    return sum(float(chain.weight.sum()) for chain in table.chains.values()) + 2 * working
 
 
 def within(group: Group, costs: Costs, places: tuple[int, int], best: Best | None, room: Room) -> Fitted:
@@ -98,11 +91,13 @@ class Turn:
     def __init__(self, scene: Scene, free: Sequence[str], weights: Mapping[str, float], current: Rows) -> None:
         self.scene, self.free, self.current = scene, list(free), current
         self.kept = {s: row for s, row in current.items() if s not in free}
-        self.asked = 0
+        self.asked, self.most = 0, RESPONSES if len(free) > HANDFUL else MORE
         self._weights = weights
         self._base = scene.forecast.base(self.kept, weights)
+        self._beside: dict[Group, Load] = {}
+        self.bounded = False  # `together` was asked
+        self.least_us = 0.0  # the sum of the latencies of the free streams is never below this, where that is known
         self._worth: dict[object, float] = {}
-        self._permitted: dict[tuple[str, Row], bool] = {}
         goal = sum(weights.get(s, 1.0) * scene.alone[s].least_us for s in free)
         goal = goal * (1 + CLOSE) + self._base.total_us
         self.goal_us = goal if scene.objective == PLAIN else -float("inf")
@@ -117,10 +112,10 @@ class Turn:
 
     def _judged(self, rows: Rows) -> float:
         scene, every = self.scene, {**self.kept, **rows}
-        if not all(self._may(stream, row) for stream, row in rows.items()):
+        may = scene.table.permits
+        if not all(may(stream, row) and scene.forecast.up(row) for stream, row in rows.items()):
             return float("inf")
-        tight = any(n in scene.tight for row in rows.values() for n in set(row))
-        if tight and overfull(scene.table, every, self.current):
+        if self._tight(rows) and overfull(scene.table, every, self.current):
             return float("inf")
         if scene.objective.limited and not scene.objective.kept(scene.forecast.load(every, {})):
             return float("inf")
@@ -128,13 +123,9 @@ class Turn:
             return scene.forecast.total_us(rows, self._weights, self._base)
         return scene.objective.total_us(scene.table, scene.forecast, every, self._weights, self.current)
 
-    def _may(self, stream: str, row: Row) -> bool:
-        found = self._permitted.get((stream, row))
-        if found is None:
-            allowed, nodes = self.scene.table.chain(stream).allowed, self.scene.snapshot.nodes
-            found = all(nodes[n].up and allowed[first:last, n].all() for first, last, n in runs(row))
-            self._permitted[stream, row] = found
-        return found
+    def _tight(self, rows: Rows) -> bool:
+        tight = self.scene.table.tight
+        return bool(tight) and any(not tight.isdisjoint(row) for row in rows.values())
 
     def responses(self, streams: Sequence[str], rows: Rows) -> list[Row | None]:
         """The best row of each of `streams` while the others stay at `rows`."""
@@ -149,23 +140,77 @@ class Turn:
     def _respond(self, group: Group, streams: Sequence[str], rows: Rows) -> list[Row | None]:
         table, pick = self.scene.table, [self.scene.at[s][1] for s in streams]
         others = [{s: row for s, row in rows.items() if s != stream} for stream in streams]
-        loads = [self.scene.forecast.load(other, self._weights, base=self._base.load) for other in others]
+        near, forecast = self._near(group), self.scene.forecast
+        placed = all(stream in rows for stream in streams)
+        without = forecast.loads_without(rows, self._weights, near) if placed and len(streams) > 1 else {}
+        loads = [
+            without.get(stream) or forecast.load(other, self._weights, base=near)
+            for stream, other in zip(streams, others, strict=True)
+        ]
         weights = [self._weights.get(s, 1.0) for s in streams]
         costs = group.costs(pick, loads, weights, current=self.current)
         found = solve(costs)
         for b, best in enumerate(found):
-            if best is not None and any(n in self.scene.tight for n in best.row):
+            if best is not None and self._tight({streams[b]: best.row}):
                 room = room_beside(table, streams[b], {**self.kept, **others[b]}, self.current)
                 if overfull_in(table, streams[b], room)(best.row):
                     one = group.costs([pick[b]], [loads[b]], [weights[b]], [room], self.current)
                     found[b] = within(group, one, (0, pick[b]), solve(one)[0], room).best
         return [best.row if best else None for best in found]
 
-    def settled(self, rows: Rows) -> tuple[Rows, float]:
+    def _near(self, group: Group) -> Load:
+        """Of the load of those who stay, what is on the nodes considered by a group."""
+        found = self._beside.get(group)
+        if found is None:
+            nodes, base = set(group.nodes.ravel().tolist()), self._base.load
+            found = self._beside[group] = Load(
+                {n: parts for n, parts in base.nodes.items() if n in nodes},
+                {way: parts for way, parts in base.paths.items() if nodes.issuperset(way)},
+            )
+        return found
+
+    def together(self, rows: Rows) -> Rows | None:
+        """Raises the goal to the least that the free streams cost together, below `rows`; the rows that it suggests."""
+        scene, known = self.scene, self.worth(rows)
+        slack = known - self.goal_us
+        if not 2 <= len(self.free) <= COMPANY or scene.objective != PLAIN or not 0 < slack < float("inf"):
+            return None
+        self.bounded = True
+        order, parts, near = list[str](), list[Choices](), Load()
+        for at, group in enumerate(scene.groups):
+            mine = [s for s in self.free if scene.at[s][0] == at]
+            if mine:
+                order += mine
+                parts.append(choices(self._picked(group, mine), slack))
+                here = self._near(group)
+                near = Load(near.nodes | here.nodes, near.paths | here.paths)
+        weights = np.array([self._weights.get(s, 1.0) for s in order])
+        guess = scene.forecast.load(rows, self._weights, base=near)
+        asked = Together(joined(parts), weights, near, guess, backlog_us(scene.snapshot))
+        found = asked.found(known - self._base.total_us)
+        if asked.sure:
+            if not self.kept and (weights == 1.0).all():
+                self.least_us = found.least_us
+            self.goal_us = max(self.goal_us, found.least_us * (1 + CLOSE) + self._base.total_us)
+        return dict(zip(order, found.rows, strict=True)) if found.rows else None
+
+    def _picked(self, group: Group, streams: Sequence[str]) -> Picked:
+        scene, pick = self.scene, [self.scene.at[s][1] for s in streams]
+        weights = np.array([self._weights.get(s, 1.0) for s in streams])
+        near, known = self._near(group), None
+        if not near.nodes and not near.paths and (weights == 1.0).all() and pick == [*range(len(group.streams))]:
+            costs, known = scene.quiet[scene.groups.index(group)]
+        else:
+            costs = group.costs(pick, [near] * len(pick), weights.tolist(), current=self.current)
+        least = np.array([scene.alone[s].least_us for s in streams])
+        beyond = np.array([scene.beyond_us[s] for s in streams])
+        return Picked(group, pick, costs, weights * least, weights * beyond, known)
+
+    def settled(self, rows: Rows, rounds: int = ROUNDS) -> tuple[Rows, float]:
         """Rounds of best response from `rows`: the end, and what it is worth."""
         total = self.worth(rows)
-        for _ in range(ROUNDS):
-            if total <= self.goal_us or self.asked >= RESPONSES:
+        for _ in range(rounds):
+            if total <= self.goal_us or self.asked >= self.most:
                 break
             before, changed = total, False
             for stream, row in zip(self.free, self.responses(self.free, rows), strict=True):

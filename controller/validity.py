@@ -8,9 +8,8 @@ else may be open to it.
 
 from collections.abc import Mapping
 
-import numpy as np
-
-from controller.cost import Rows, Table, memory_of
+from controller.cost import Rows, Table
+from controller.memory import overfull
 from controller.model import Decision, Model, Placement, Snapshot
 
 MOVES = ("REMAP", "RESPLIT")
@@ -37,11 +36,7 @@ def objection(table: Table, snapshot: Snapshot, current: Placement, decision: ob
 
 def forbidden_streams(table: Table, nodes: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     """The streams that have a block on a node where privacy, pins or vetoes forbid it."""
-    return tuple(
-        stream
-        for stream, names in sorted(nodes.items())
-        if not table.chain(stream).allowed[np.arange(len(names)), [table.index[name] for name in names]].all()
-    )
+    return tuple(stream for stream, names in sorted(nodes.items()) if not table.permits(stream, table.row(names)))
 
 
 def _staying(current: Placement, decision: Decision) -> str:
@@ -60,9 +55,8 @@ def _named(table: Table, nodes: Mapping[str, tuple[str, ...]]) -> str:
         blocks = len(table.chain(stream).weight)
         if len(row) != blocks:
             return f"stream {stream} has {len(row)} nodes for {blocks} blocks"
-        for name in dict.fromkeys(row):
-            if name not in table.index:
-                return f"stream {stream}: there is no node {name!r}"
+        if not table.index.keys() >= set(row):
+            return f"stream {stream}: there is no node {next(name for name in row if name not in table.index)!r}"
     return ""
 
 
@@ -74,14 +68,23 @@ def _place(table: Table, snapshot: Snapshot, current: Placement, nodes: Mapping[
     for stream, names in nodes.items():
         if names == current.nodes.get(stream):
             continue
-        allowed, model = table.chain(stream).allowed, table.problem.models[table.streams[stream].model]
-        for block, name in enumerate(names):
-            if not allowed[block, table.index[name]]:
-                return f"{stream}/{model.blocks[block].name} on {name}: {_forbidden(table, stream, block, name, model)}"
-            if not snapshot.nodes[table.index[name]].up:
-                return f"stream {stream} moves to {name}, which is down"
+        row = table.row(names)
+        down = {n for n in set(row) if not snapshot.nodes[n].up}
+        if down or not table.permits(stream, row):
+            return _refused(table, stream, names, down)
     rows = {stream: table.row(names) for stream, names in nodes.items()}
     return _memory(table, rows, {stream: table.row(names) for stream, names in current.nodes.items()})
+
+
+def _refused(table: Table, stream: str, names: tuple[str, ...], down: set[int]) -> str:
+    """What speaks first against a row, some node of which is `down` or forbidden."""
+    allowed, model = table.chain(stream).allowed, table.problem.models[table.streams[stream].model]
+    for block, name in enumerate(names):
+        if not allowed[block, table.index[name]]:
+            return f"{stream}/{model.blocks[block].name} on {name}: {_forbidden(table, stream, block, name, model)}"
+        if table.index[name] in down:
+            break
+    return f"stream {stream} moves to {name}, which is down"
 
 
 def _forbidden(table: Table, stream: str, block: int, name: str, model: Model) -> str:
@@ -98,9 +101,8 @@ def _forbidden(table: Table, stream: str, block: int, name: str, model: Model) -
 
 
 def _memory(table: Table, rows: Rows, loaded: Rows) -> str:
-    need = memory_of(table, rows, loaded)
+    need = overfull(table, rows, loaded)
     for n in sorted(need):
         host = table.problem.hosts[n]
-        if need[n] > host.memory_bytes:
-            return f"{host.name} needs {round(need[n])} bytes with what is loaded, and has {host.memory_bytes}"
+        return f"{host.name} needs {round(need[n])} bytes with what is loaded, and has {host.memory_bytes}"
     return ""

@@ -15,21 +15,22 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from nodes.clock import Clock, Timer
-from nodes.compute.device import Discipline, Job, device_of
-from nodes.compute.memory import Memory, MemoryRefused
+from nodes.compute.device import Discipline, device_of
+from nodes.compute.memory import Memory
 from nodes.compute.processor import Speed
 from nodes.hopfailure import HopFailed
 from nodes.inlayer.frames import farewells
 from nodes.inlayer.partwork import LAYER, PartWork
+from nodes.intake import Intake, Task
 from nodes.permit import Permit
 from nodes.pieces import Piece
 from nodes.proto.data_pb2 import Header, Held, Span, WeightsRequest
-from nodes.session.sessions import CacheLost, Sessions
+from nodes.session.replicas import Replicas
+from nodes.session.sessions import Sessions
 from nodes.shelf import Prepared, PrepareRefused, Shelf
-from nodes.slices import BadTensor, Costs, Kept, Loaded, Loader, step_work
+from nodes.slices import BadTensor, Costs, Kept, Loader, Work, step_work
 from nodes.wire import shipping
 from nodes.wire.codec import FrameError, Tensor
-from nodes.wire.kvshipping import Rows
 from nodes.wire.outbox import Outbox
 from nodes.wire.quantise import Wish, restore
 from nodes.wire.sealing import Sealing
@@ -83,15 +84,16 @@ class Agent:
         self.answer: Answer | None = None
         self.clock = clock
         self.costs = costs
-        self._batch = batch or {}
         self._record = record
         self._lock = threading.Lock()
         self._memory = Memory(spec.name, spec.memory_bytes)
         self._sessions = Sessions(spec.name, self._lock, self._memory, costs, loader, clock, timer, record, sealing)
+        self._replicas = Replicas(self._sessions, clock, sealing)
         self._shelf = Shelf(spec.name, self._lock, self._memory, costs, loader, self._sessions, sealing)
-        self._parts = PartWork(
-            spec.name, self, self._lock, self._memory, self._shelf, self._sessions, timer, record, self._batch
+        self._intake = Intake(
+            spec.name, self, self._lock, self._memory, self._shelf, self._sessions, record, batch or {}
         )
+        self._parts = PartWork(spec.name, self, self._intake, self._lock, self._memory, self._shelf, timer, record)
         self.served = 0
         self.refused = 0
         speed = Speed(spec.flops_per_s, spec.memory_bytes_per_s)
@@ -99,6 +101,8 @@ class Agent:
         self.outbox = Outbox(spec.address, clock, timer, self.enter, self._lost, wire=wire, sealing=sealing)
 
     def close(self) -> None:
+        self._replicas.close()
+        self._sessions.close()
         self.device.close()
         self.outbox.close()
 
@@ -171,74 +175,33 @@ class Agent:
         piece = Piece(header.model, hop.first, hop.last, hop.part)
         with self._lock:
             loaded, life = self._shelf.slices.get(piece), self._shelf.life
-            if loaded is None:
-                raise HopFailed("UNKNOWN_SLICE", f"{piece} is not here")
-            try:
-                self._memory.take(f"the input of request {header.request_id}", tensor.size_bytes)
-            except MemoryRefused as refusal:
-                raise HopFailed("OUT_OF_MEMORY", str(refusal)) from refusal
-        pulls: Sequence[Rows] = ()
-        if header.session:
-            try:
-                pulls = self._sessions.admit(header, hop.first, hop.last, hop.kv_sources)
-            except (CacheLost, MemoryRefused) as error:
-                self._served(life, tensor.size_bytes)
-                code = "CACHE_LOST" if isinstance(error, CacheLost) else "OUT_OF_MEMORY"
-                raise HopFailed(code, str(error)) from error
-        if pulls:
-            call = (header, tensor, loaded, life, arrival_us, pulls)
-            threading.Thread(target=self._pull_first, args=call, name="pull", daemon=True).start()
-        else:
-            self._submit(header, tensor, loaded, life, arrival_us)
+        if loaded is None:
+            raise HopFailed("UNKNOWN_SLICE", f"{piece} is not here")
+        charged_bytes = self._intake.take(f"the input of request {header.request_id}", tensor, life)
 
-    def _pull_first(  # noqa: PLR0917 a round and what it lacks
-        self, header: Header, tensor: Tensor, loaded: Loaded, life: int, arrival_us: int, pulls: Sequence[Rows]
-    ) -> None:
-        """Keys and values that a move left behind come before the round."""
-        left_us = header.deadline_us - self.clock.now_us()
-        try:
-            self._sessions.pull(pulls, max(left_us, 1) / 1e6, "switch")
-        except CacheLost as lost:
-            self._served(life, tensor.size_bytes)
-            self.fail(header, "CACHE_LOST", str(lost))
-            return
-        if life == self._shelf.life:
-            self._submit(header, tensor, loaded, life, arrival_us)
-
-    def _submit(self, header: Header, tensor: Tensor, loaded: Loaded, life: int, arrival_us: int) -> None:
-        hop = header.route[header.step]
-        piece, costs = Piece(header.model, hop.first, hop.last, hop.part), self.costs[header.model]
-        work = tuple(block.work for block in costs[hop.first : hop.last])
-        if header.session:
-            work = step_work(costs, hop.first, hop.last, header.position, header.tokens)
-
-        def go_on(kept: Kept) -> Tensor:
+        def run(kept: Kept | None) -> Tensor:
+            if kept is None:
+                return loaded.run(tensor)
             if loaded.go_on is None:
                 raise BadTensor(f"{header.model} generates nothing")
             return loaded.go_on(tensor, kept, header.position, header.tokens)
 
-        def run() -> "Tensor | HopFailed":
-            if header.deadline_us and self.clock.now_us() > header.deadline_us:
-                return HopFailed("DEADLINE", "the request was given up before it could begin")
-            try:
-                if header.session:
-                    return self._sessions.run(header, hop.first, hop.last, go_on)
-                return loaded.run(tensor)
-            except BadTensor as error:
-                return HopFailed("BAD_TENSOR", str(error))
-            except CacheLost as error:
-                return HopFailed("CACHE_LOST", str(error))
-
-        def done(start_us: int, end_us: int, late_us: int, output: "Tensor | HopFailed") -> None:
-            self._served(life, tensor.size_bytes)
+        def done(start_us: int, end_us: int, output: "Tensor | HopFailed") -> None:
             self._span(header, "queue", arrival_us, start_us)
             self._span(header, "compute", start_us, end_us)
-            if late_us and any(block.flops for block in work):  # what counts nothing in the model is no yardstick
-                self._record("overrun", end_us, node=self.spec.name, request=header.request_id, late_us=late_us)
-            self._forward(header, output, end_us)
+            if isinstance(output, HopFailed):
+                self.fail(header, output.code, str(output))
+            else:
+                self.forward(header, output, end_us)
 
-        ready_us = self.clock.now_us() if hop.kv_sources else arrival_us
-        self.device.submit(Job(work, ready_us, run, done, piece, self._batch.get(header.model, 1)))
+        task = Task(header, piece, self._work(header, piece), arrival_us, charged_bytes, life, run, done)
+        self._intake.put(task, hop.kv_sources)
+
+    def _work(self, header: Header, piece: Piece) -> tuple[Work, ...]:
+        costs = self.costs[header.model]
+        if header.session:
+            return step_work(costs, piece.first, piece.last, header.position, header.tokens)
+        return tuple(block.work for block in costs[piece.first : piece.last])
 
     def _end(self, header: Header, tensor: Tensor) -> None:
         """A session is over: lets go of it, and tells the next hop."""
@@ -248,17 +211,6 @@ class Agent:
         header.step += 1
         if header.step < len(header.route):
             self.tell(header, tensor)
-
-    def _served(self, life: int, size_bytes: int) -> None:
-        with self._lock:
-            if life == self._shelf.life:
-                self._memory.give(size_bytes)
-
-    def _forward(self, header: Header, output: "Tensor | HopFailed", end_us: int) -> None:
-        if isinstance(output, HopFailed):
-            self.fail(header, output.code, str(output))
-            return
-        self.forward(header, output, end_us)
 
     def forward(self, header: Header, output: Tensor, end_us: int) -> None:
         """To the next hop, or to the phone."""
@@ -346,7 +298,24 @@ class Agent:
         """Work that has begun with the slice ends well. A slice that is not here is released already."""
         self._shelf.release(Piece(*piece))
 
+    def follow(self, wanted: Sequence[tuple[str, Held]]) -> None:
+        """Keeps up with what other nodes hold of sessions of a model, from now on of these alone, as far as it may."""
+        now_us, may = self.clock.now_us(), list[tuple[str, Held]]()
+        for model, held in wanted if self._shelf.up else ():
+            why = self._permit.objection(model, held.first, held.last, now_us)
+            if why:
+                self.turned_away(f"{self.spec.name}: {why}")
+            else:
+                may.append((model, held))
+        self._replicas.follow(may)
+
+    def kept_at(self, source: Held, model: str, deadline_s: float) -> Mapping[tuple[str, int], int]:
+        """(session, life) -> tokens, of the sessions of a model at another node; empty when it does not answer."""
+        return self._sessions.kept_at(source, model, deadline_s)
+
     def set_up(self, up: bool) -> None:
+        if not up:
+            self._replicas.follow(())
         with self._lock:
             if self._shelf.up and not up:
                 self._shelf.clear()

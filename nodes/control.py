@@ -13,6 +13,7 @@ import psutil
 
 from nodes.agent import Agent
 from nodes.clock import MonotonicClock, Timer
+from nodes.compute.processor import Speed
 from nodes.costing.kvcost import Reach
 from nodes.phone.chats import Known
 from nodes.phone.client import Client
@@ -20,6 +21,7 @@ from nodes.pieces import Piece
 from nodes.proto.agent_pb2 import (
     ConnectRequest,
     Empty,
+    FollowRequest,
     LoadRequest,
     NodeStatus,
     PhoneStatus,
@@ -81,6 +83,10 @@ class AgentControl(AgentServicer):
         self._agent.release(_piece(request))
         return Empty()
 
+    def Follow(self, request: FollowRequest, context: grpc.ServicerContext) -> Empty:
+        self._agent.follow([(one.model, one.held) for one in request.followed])
+        return Empty()
+
     def Status(self, request: Empty, context: grpc.ServicerContext) -> NodeStatus:
         up, memory_used_bytes, slices = self._agent.state()
         load_ppm, queue_us, queued, busy_us = self._agent.device.state()
@@ -129,7 +135,9 @@ class PhoneControl(PhoneServicer):
     def Switch(self, request: SwitchRequest, context: grpc.ServicerContext) -> Empty:
         routes = {route.stream: list(route.hops) for route in request.routes}
         reaches = {(r.from_address, r.to_address): Reach(r.rate_bps, r.delay_us) for r in request.reaches}
-        known = Known(dict(request.flops_per_s), reaches)
+        memory = request.memory_bytes_per_s
+        speeds = {node: Speed(flops, memory.get(node, 0)) for node, flops in request.flops_per_s.items() if flops}
+        known = Known(speeds, reaches, request.copied_us)
         self._client.switch(request.epoch, routes, lost=set(request.lost), known=known)
         return Empty()
 

@@ -10,7 +10,7 @@ from hashlib import sha256
 from math import prod
 from typing import Protocol
 
-from nodes.models.shares import ShareError, SplitConfig, output_width, share_of
+from nodes.models.shares import ShareError, SplitConfig, output_width, share_of, weight_bytes
 from nodes.session.slots import WHOLE
 from nodes.wire.codec import ITEM_BYTES, Tensor
 
@@ -96,6 +96,10 @@ class Kept(Protocol):
         """Of all tokens; what is not here is dropped already."""
         ...
 
+    def cut(self, block: int, tokens: int) -> None:
+        """Of the block and all its heads what follows so many tokens."""
+        ...
+
 
 class GoOn(Protocol):
     def __call__(self, tensor: Tensor, kept: Kept, position: int, tokens: int) -> Tensor:
@@ -143,12 +147,12 @@ class Loader(Protocol):
         """A runnable slice, from weights that came over the network or (None) from those that lie on the node."""
         ...
 
-    def load_part(self, model: str, block: int, part: str) -> LoadedPart:
-        """A part of a layer, from weights that lie on the node."""
+    def load_part(self, model: str, block: int, part: str, received: Mapping[str, Tensor] | None) -> LoadedPart:
+        """A part of a layer, from what `weights` of all its smallest parts gave, or (None) what lies on the node."""
         ...
 
-    def weights(self, model: str, block: int) -> Iterable[tuple[str, Tensor]]:
-        """The raw tensors of one block by name, for another node."""
+    def weights(self, model: str, block: int, part: str = "") -> Iterable[tuple[str, Tensor]]:
+        """The raw tensors of one block, or of a part of it, by name, for another node."""
         ...
 
     def keep(self, model: str) -> Kept:
@@ -165,11 +169,11 @@ class ByModel:
     def load(self, model: str, first: int, last: int, received: Weights | None) -> Loaded:
         return self._loaders[model].load(model, first, last, received)
 
-    def load_part(self, model: str, block: int, part: str) -> LoadedPart:
-        return self._loaders[model].load_part(model, block, part)
+    def load_part(self, model: str, block: int, part: str, received: Mapping[str, Tensor] | None) -> LoadedPart:
+        return self._loaders[model].load_part(model, block, part, received)
 
-    def weights(self, model: str, block: int) -> Iterable[tuple[str, Tensor]]:
-        return self._loaders[model].weights(model, block)
+    def weights(self, model: str, block: int, part: str = "") -> Iterable[tuple[str, Tensor]]:
+        return self._loaders[model].weights(model, block, part)
 
     def keep(self, model: str) -> Kept:
         return self._loaders[model].keep(model)
@@ -220,7 +224,8 @@ class Sized:
 
         return go_on
 
-    def load_part(self, model: str, block: int, part: str) -> LoadedPart:
+    def load_part(self, model: str, block: int, part: str, received: Mapping[str, Tensor] | None) -> LoadedPart:
+        del received  # values do not matter
         split = self._costs[model][block].split
         if split is None:
             raise LoadError(f"block {block} of {model} has no parts")
@@ -235,8 +240,9 @@ class Sized:
 
         return LoadedPart(run, sha256(f"{model}[{block}] {part}".encode()).hexdigest())
 
-    def weights(self, model: str, block: int) -> Iterable[tuple[str, Tensor]]:
-        size_bytes = self._costs[model][block].weight_bytes
+    def weights(self, model: str, block: int, part: str = "") -> Iterable[tuple[str, Tensor]]:
+        cost = self._costs[model][block]
+        size_bytes = weight_bytes(cost.split, share_of(part)) if part and cost.split else cost.weight_bytes
         yield "zeros", Tensor("uint8", (size_bytes,), bytes(size_bytes))
 
     def keep(self, model: str) -> Kept:
@@ -258,6 +264,9 @@ class SizedRows:
 
     def drop(self, block: int, head: int = WHOLE) -> None:
         """There is nothing to drop."""
+
+    def cut(self, block: int, tokens: int) -> None:
+        """There is nothing to cut."""
 
 
 def rows_bytes(cost: BlockCost, begin: int, end: int, heads: int = 0) -> int:

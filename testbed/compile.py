@@ -84,6 +84,7 @@ def compile_plan(
         },
         weights=experiment.weights,
         kv=experiment.kv,
+        standby=experiment.standby,
         numerics=experiment.numerics,
         wire=experiment.wire,
         encrypt=experiment.encrypt,
@@ -137,6 +138,8 @@ def _models(experiment: Experiment, files: Mapping[str, ModelFiles]) -> Iterator
             held.off_plain,
             model.result_cache,
             grain=model.grain,
+            prompt_bytes=max((len(prompt.encode()) for prompt in model.prompts), default=0),
+            ffn_parts=model.ffn_parts,
         )
 
 

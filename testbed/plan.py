@@ -112,6 +112,8 @@ class ModelPlan:
     off_plain: float = 0.0  # relative error of the optimised model against the plain one, the worst of the inputs
     result_cache: int = 0  # answers that each phone keeps (nodes.phone.resultcache)
     grain: Literal["layers", "heads"] = "layers"
+    prompt_bytes: int = 0  # of the longest of its own texts, which has no more tokens; 0: as long as the family's
+    ffn_parts: int = 1  # with grain heads: blocks of columns of each feed-forward part
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,8 @@ class Plan:
     detection: dict[str, Any] = field(default_factory=dict)  # of controller.detect.Rule; empty: its own
     zones: dict[str, tuple[str, ...]] = field(default_factory=dict)  # privacy class -> zones it may enter
     weights: Literal["prestaged", "transfer"] = "prestaged"
-    kv: Literal["copy", "prefill", "auto"] = "copy"
+    kv: Literal["copy", "prefill", "replica", "auto"] = "copy"
+    standby: tuple[str, ...] = ()  # hosts, in the order in which they stand by; (): as testbed.emulation.standby says
     numerics: bool = True
     wire: Literal["fp32", "fp16", "int8", "auto"] = "fp32"  # float32 between hosts
     encrypt: Literal["none", "sensitive", "all"] = "none"
@@ -213,6 +216,7 @@ def from_json(text: str) -> Plan:
             ),
             "sla": SlaPlan(**raw["sla"]),
             "zones": {k: tuple(v) for k, v in raw["zones"].items()},
+            "standby": tuple(raw["standby"]),
         }
     )
 

@@ -89,7 +89,7 @@ def summarise(records: Iterable[Record]) -> Summary:
         },
         **({"cache": _cache(looked)} if (looked := [r for r in requests if "cached" in r]) else {}),
         **({"optimised": run["optimised"]} if run.get("optimised") else {}),
-        "wire": _wire(requests),
+        "wire": _wire(requests, kinds["part"]),
         "events": [event | _phases(requests, event) for event in happened],
         "handovers": _handovers(kinds["handover"]),
         "streams": _streams(run.get("streams", ()), requests),
@@ -218,12 +218,13 @@ def _data_bytes(requests: Iterable[Record], parts: Iterable[Record]) -> int:
     return sum(carried) + sum(int(part["sent_bytes"]) for part in parts)
 
 
-def _wire(requests: Iterable[Record]) -> dict[str, Any]:
+def _wire(requests: Iterable[Record], parts: Iterable[Record]) -> dict[str, Any]:
+    """Between layers and within them."""
     found: dict[str, list[float]] = defaultdict(list)
-    for request in requests:
-        for span in request["spans"]:
-            if wire := span.get("wire"):
-                found[wire].append(span["relative_error"])
+    spans = (span for request in requests for span in request["spans"])
+    for carried in (*spans, *(one for part in parts for one in part.get("rounded", ()))):
+        if wire := carried.get("wire"):
+            found[wire].append(carried["relative_error"])
     return {wire: {"hops": len(errors), "relative_error": _errors(errors)} for wire, errors in sorted(found.items())}
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from controller.heads.algorithm1 import Algorithm1, Blocks, Bounds, Devices
+from controller.heads.costs import Each
 from controller.heads.model import UNREACHABLE_S, Floats, Infeasible, Plan
 from controller.heads.packing import pack
 from controller.heads.task import Task
@@ -13,6 +14,8 @@ PAPER = Bounds()
 def blocks_of(asked: Task) -> Blocks:
     """Every head, projection and FFN of every layer; the heads of a layer feed on the FFN before."""
     layers, heads = asked.model.layers, asked.model.heads
+    if asked.model.columns:
+        raise ValueError("the paper's rules place the FFN as one block")
     memory, flops = (_each(sizes, asked) for sizes in (asked.need.resident_bytes, asked.need.flops))
     sends = np.zeros((len(memory),) * 2)
     for layer in range(layers):
@@ -29,10 +32,7 @@ def blocks_of(asked: Task) -> Blocks:
 def whole_layers(asked: Task) -> Blocks:
     """Each layer as one block."""
     layers = asked.model.layers
-    memory, flops = (
-        np.full(layers, asked.model.heads * head + proj + ffn)
-        for head, proj, ffn in (asked.need.resident_bytes, asked.need.flops)
-    )
+    memory, flops = (np.full(layers, each.layer(asked.model)) for each in (asked.need.resident_bytes, asked.need.flops))
     sends = np.diag(np.full(layers - 1, asked.need.input_bytes), k=1) if layers > 1 else np.zeros((1, 1))
     before = None if asked.before is None else asked.before[:, -1]
     return Blocks(memory, flops, sends, np.ones((layers, asked.devices), dtype=bool), before)
@@ -43,7 +43,7 @@ def devices_of(asked: Task) -> Devices:
     slow = np.where(linked, 1.0 / np.where(linked, asked.rate, 1.0), UNREACHABLE_S)
     np.fill_diagonal(slow, 0.0)
     with np.errstate(divide="ignore"):
-        speed = np.where(asked.spent.head < UNREACHABLE_S, asked.need.flops[0] / asked.spent.head, 0.0)
+        speed = np.where(asked.spent.head < UNREACHABLE_S, asked.need.flops.head / asked.spent.head, 0.0)
     return Devices(asked.memory, asked.work, speed, slow)
 
 
@@ -60,8 +60,8 @@ def dynamic(asked: Task, bounds: Bounds = PAPER) -> Plan | Infeasible:
     found = Algorithm1(whole_layers(asked), devices_of(asked), bounds).assign()
     if isinstance(found, Infeasible):
         return found
-    return np.repeat(found[:, None], asked.model.heads + 2, axis=1)
+    return np.repeat(found[:, None], asked.model.blocks, axis=1)
 
 
-def _each(sizes: tuple[float, float, float], asked: Task) -> Floats:
-    return np.tile(np.repeat(sizes, (asked.model.heads, 1, 1)), asked.model.layers)
+def _each(sizes: Each, asked: Task) -> Floats:
+    return np.tile(np.repeat(sizes[:3], (asked.model.heads, 1, 1)), asked.model.layers)

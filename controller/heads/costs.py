@@ -8,10 +8,15 @@
 `code`      what the authors' public code computes instead, to reproduce its figures: FFN of 0.8 L D^2, no input, the
             transfers of all devices to the projection summed. Units of its links are the caller's.
 In all: blocks that share a device run one after the other, and so do transfers that share a link.
+
+A FFN in F blocks of columns (in no table of the paper) follows from the same rows: each block 1/F of its bytes and
+FLOP; what the projection sends to a FFN goes to every device with columns, and each of them sends as much back, its
+sum of all columns there. On one device it is the FFN of one block, and nothing goes back.
 """
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -20,17 +25,29 @@ from controller.heads.model import UNREACHABLE_S, Floats, HeadModel, Ints, Plan,
 Mode = Literal["paper", "physical", "code"]
 
 
+class Each(NamedTuple):
+    """Of each block of a layer."""
+
+    head: float
+    proj: float
+    end: float  # the whole FFN; 0 where it is in columns
+    column: float = 0.0
+
+    def layer(self, model: HeadModel) -> float:
+        return model.heads * self.head + model.columns * self.column + self.proj + self.end
+
+
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Table I: what a head, the projection and the FFN of each layer need in one interval."""
+    """Table I: what each block needs in one interval."""
 
     mode: Mode
-    flops: tuple[float, float, float]  # b_i of a head, of proj, of ffn
-    resident_bytes: tuple[float, float, float]  # m_i
-    moving_bytes: tuple[float, float, float]  # m_i(tau - 1), what a migration carries
+    flops: Each  # b_i
+    resident_bytes: Each  # m_i
+    moving_bytes: Each  # m_i(tau - 1), what a migration carries
     input_bytes: float  # to each device that holds heads of the layer
     head_bytes: float  # out_head, head -> proj
-    proj_bytes: float  # out_proj, proj -> ffn
+    proj_bytes: float  # out_proj, proj -> ffn, and of columns -> end
     answer_bytes: float | None  # last ffn -> source; None: not counted
     summed: bool = False  # the transfers of different devices to proj one after the other
 
@@ -38,18 +55,24 @@ class Demand:
 def demand(model: HeadModel, mode: Mode, token: int, interval_tokens: int = 1, weights_move: bool = True) -> Demand:
     """The needs in the interval before which `token` = lambda * tau tokens were generated; lambda = interval_tokens."""
     before = max(0, token - interval_tokens)
+    sizes = _physical_bytes if mode == "physical" else _paper_bytes
+    now, then = (_in_columns(sizes(model, at), model) for at in (token, before))
     if mode == "physical":
-        now, then = _physical_bytes(model, token), _physical_bytes(model, before)
-        kept = (then[0] - _physical_cache(model, before), then[1], then[2])
-        moving = then if weights_move else (then[0] - kept[0], 0.0, 0.0)
+        moving = then if weights_move else Each(_physical_cache(model, before), 0.0, 0.0)
         wide, one = float(model.width * model.number_bytes), float(model.head_width * model.number_bytes)
-        return Demand(mode, _physical_flops(model, token), now, moving, wide, one, wide, 4.0)
+        return Demand(mode, _in_columns(_physical_flops(model, token), model), now, moving, wide, one, wide, 4.0)
     length, b = model.prompt_tokens + token, model.number_bytes
     wide, one = float(length * model.width * b), float(length * model.head_width * b)
-    sizes = _paper_bytes(model, token), _paper_bytes(model, before)
+    flops = _in_columns(_paper_flops(model, token, 0.8 if mode == "code" else model.ffn_factor), model)
     if mode == "code":
-        return Demand(mode, _paper_flops(model, token, 0.8), *sizes, 0.0, one, wide, None, summed=True)
-    return Demand(mode, _paper_flops(model, token, model.ffn_factor), *sizes, wide, one, wide, None)
+        return Demand(mode, flops, now, then, 0.0, one, wide, None, summed=True)
+    return Demand(mode, flops, now, then, wide, one, wide, None)
+
+
+def _in_columns(row: tuple[float, float, float], model: HeadModel) -> Each:
+    """A head, the projection, the FFN -> the blocks."""
+    head, proj, ffn = row
+    return Each(head, proj, 0.0, ffn / model.columns) if model.columns else Each(head, proj, ffn)
 
 
 def _paper_bytes(model: HeadModel, token: int) -> tuple[float, float, float]:
@@ -93,18 +116,21 @@ class Times:
 
     head: Floats  # (N,) (5) of one head
     proj: Floats  # (N,) (5)
-    ffn: Floats  # (N,) (5)
+    ffn: Floats  # (N,) (5) of what is at the end
+    column: Floats  # (N,) (5) of one block of columns
     enter: Floats  # (N, N) [from, to] D_in, the input of a layer
     gather: Floats  # (N, N) [head's, proj's] (3) of one head, without the delay
     delay: Floats  # (N, N)
-    onward: Floats  # (N, N) [proj's, ffn's] (4)
-    home: Floats  # (N,) [last ffn's] the answer's way
+    onward: Floats  # (N, N) [proj's, ffn's] (4), and back
+    home: Floats  # (N,) [last end's] the answer's way
     move_head: Floats  # (N, N) (2)
     move_proj: Floats  # (N, N) (2)
-    move_ffn: Floats  # (N, N) (2)
+    move_ffn: Floats  # (N, N) (2) of what is at the end
+    move_column: Floats  # (N, N) (2)
+    columns: int = 0  # blocks of columns in a layer
 
 
-def times(scene: Scene, need: Demand) -> Times:
+def times(scene: Scene, need: Demand, columns: int = 0) -> Times:
     size = len(scene.flops_per_s)
     delay = scene.delay_s if need.mode == "physical" else np.zeros((size, size))
 
@@ -122,53 +148,97 @@ def times(scene: Scene, need: Demand) -> Times:
         np.fill_diagonal(spent, 0.0)
         return np.asarray(spent, dtype=np.float64)
 
-    head, proj, ffn = (process(flops) for flops in need.flops)
+    head, proj, ffn, column = (process(flops) if flops else np.zeros(size) for flops in need.flops)
     enter = carry(need.input_bytes) if need.mode != "code" else np.zeros((size, size))
     home = np.zeros(size) if need.answer_bytes is None else carry(need.answer_bytes)[:, scene.source]
-    moves = (carry(moved) if moved else np.zeros((size, size)) for moved in need.moving_bytes)
-    gather, onward = carry(need.head_bytes, late=False), carry(need.proj_bytes)
-    return Times(head, proj, ffn, enter, gather, delay * (1 - np.eye(size)), onward, home, *moves)
+    move_head, move_proj, move_ffn, move_column = (
+        carry(moved) if moved else np.zeros((size, size)) for moved in need.moving_bytes
+    )
+    return Times(
+        head=head,
+        proj=proj,
+        ffn=ffn,
+        column=column,
+        enter=enter,
+        gather=carry(need.head_bytes, late=False),
+        delay=delay * (1 - np.eye(size)),
+        onward=carry(need.proj_bytes),
+        home=home,
+        move_head=move_head,
+        move_proj=move_proj,
+        move_ffn=move_ffn,
+        move_column=move_column,
+        columns=columns,
+    )
 
 
-def counts(layer: Ints, devices: int) -> Ints:
-    """(N,) heads of a layer (heads + 2,) on each device."""
-    return np.bincount(layer[:-2], minlength=devices)
+def counts(blocks: Ints, devices: int) -> Ints:
+    """(..., N) how many of the blocks (..., B) are on each device."""
+    if blocks.ndim == 1:
+        return np.bincount(blocks, minlength=devices)
+    rows = blocks.reshape(math.prod(blocks.shape[:-1]), blocks.shape[-1])
+    at = rows + devices * np.arange(len(rows))[:, None]
+    found = np.bincount(at.ravel(), minlength=devices * len(rows))
+    return np.asarray(found.reshape(*blocks.shape[:-1], devices), dtype=np.intp)
 
 
-def head_phase_s(spent: Times, heads: Ints, source: int, proj: int, summed: bool = False) -> float:
-    """The first term of (6): the slowest device's input, heads one after the other, and transfers to `proj`."""
+def head_phase_s(spent: Times, heads: Ints, source: int | Ints, proj: int | Ints, summed: bool = False) -> Floats:
+    """(...) the first term of (6): the slowest device's input, heads one after the other, transfers to `proj` (...)."""
     used = heads > 0
     alone = spent.enter[source] + heads * spent.head
-    wire = heads * spent.gather[:, proj] + spent.delay[:, proj]
+    wire = heads * spent.gather.T[proj] + spent.delay.T[proj]
     if summed:
-        return float(alone[used].max() + wire[used].sum())
-    return float((alone + wire)[used].max())
+        return np.asarray(np.where(used, alone, 0.0).max(axis=-1) + np.where(used, wire, 0.0).sum(axis=-1))
+    return np.asarray(np.where(used, alone + wire, 0.0).max(axis=-1))
+
+
+def ffn_phase_s(spent: Times, columns: Ints, proj: int | Ints, end: int | Ints) -> Floats:
+    """(...) from the projection to the layer's end; `columns` (..., N) of the blocks, none where the FFN is whole.
+
+    Unreachable where a layer cannot end: columns on one device end there, on several at the projection.
+    """
+    if not spent.columns:
+        return np.asarray(spent.onward[proj, end] + spent.ffn[end])
+    ends = spent.onward[proj] + columns * spent.column + spent.onward.T[end]
+    phase = np.where(columns > 0, ends, 0.0).max(axis=-1)
+    whole = columns.max(axis=-1) == spent.columns
+    right = np.where(whole, columns.argmax(axis=-1) == end, np.equal(proj, end))
+    return np.asarray(np.where(right, phase, UNREACHABLE_S))
+
+
+def latencies_s(plans: Ints, spent: Times, source: int, summed: bool = False) -> Floats:
+    """(M,) (6) of plans (M, layers, blocks), each layer starting where the one before ends; then the way home."""
+    heads, devices = plans.shape[-1] - 2 - spent.columns, len(spent.head)
+    proj, end = plans[..., -2], plans[..., -1]
+    start = np.concatenate((np.full((len(plans), 1), source), end[:, :-1]), axis=1)
+    phases = head_phase_s(spent, counts(plans[..., :heads], devices), start, proj, summed) + spent.proj[proj]
+    phases += ffn_phase_s(spent, counts(plans[..., heads:-2], devices), proj, end)
+    return np.asarray(phases.sum(axis=1) + spent.home[end[:, -1]])
 
 
 def latency_s(plan: Plan, spent: Times, source: int, summed: bool = False) -> float:
-    """(6) of every layer, each starting where the FFN of the layer before is; then the answer's way home."""
-    total, at = 0.0, source
-    for layer in plan:
-        proj, ffn = int(layer[-2]), int(layer[-1])
-        total += head_phase_s(spent, counts(layer, len(spent.head)), at, proj, summed)
-        total += float(spent.proj[proj] + spent.onward[proj, ffn] + spent.ffn[ffn])
-        at = ffn
-    return total + float(spent.home[at])
+    """The same of one plan."""
+    return float(latencies_s(plan[None], spent, source, summed)[0])
+
+
+def migrations_s(plans: Ints, before: Plan | None, spent: Times) -> Floats:
+    """(M,) (7): the sum of (2) over all blocks that change their device; nothing before the first interval."""
+    if before is None:
+        return np.zeros(len(plans))
+    heads = plans.shape[-1] - 2 - spent.columns
+    moved = spent.move_head[before[:, :heads], plans[..., :heads]].sum(axis=(1, 2))
+    moved += spent.move_column[before[:, heads:-2], plans[..., heads:-2]].sum(axis=(1, 2))
+    moved += spent.move_proj[before[:, -2], plans[..., -2]].sum(axis=1)
+    return np.asarray(moved + spent.move_ffn[before[:, -1], plans[..., -1]].sum(axis=1))
 
 
 def migration_s(plan: Plan, before: Plan | None, spent: Times) -> float:
-    """(7): the sum of (2) over all blocks that change their device; nothing before the first interval."""
-    if before is None:
-        return 0.0
-    heads = spent.move_head[before[:, :-2], plan[:, :-2]].sum()
-    return float(
-        heads + spent.move_proj[before[:, -2], plan[:, -2]].sum() + spent.move_ffn[before[:, -1], plan[:, -1]].sum()
-    )
+    return float(migrations_s(plan[None], before, spent)[0])
 
 
-def used_of(plan: Plan, each: tuple[float, float, float], devices: int) -> Floats:
-    """(N,) what the blocks on each device need together: the left side of (1) for bytes, the load for FLOP."""
-    head, proj, ffn = (
-        np.bincount(part.ravel(), minlength=devices) for part in (plan[:, :-2], plan[:, -2], plan[:, -1])
-    )
-    return np.asarray(each[0] * head + each[1] * proj + each[2] * ffn, dtype=np.float64)
+def used_of(plans: Ints, each: Each, devices: int, columns: int = 0) -> Floats:
+    """(..., N) what the blocks of (..., layers, blocks) need: the left side of (1) for bytes, load for FLOP."""
+    heads = plans.shape[-1] - 2 - columns
+    parts = (plans[..., :heads], plans[..., -2:-1], plans[..., -1:], plans[..., heads:-2])
+    held = [size * counts(part, devices).sum(axis=-2) for size, part in zip(each, parts, strict=True) if size]
+    return np.asarray(sum(held, np.zeros((*plans.shape[:-2], devices))), dtype=np.float64)

@@ -1,8 +1,8 @@
 """The optimum by trying everything: for 3-5 devices and one layer, or very few blocks.
 
-One layer goes through all N^h vectors of heads for each of the N^2 places of projection and FFN; heads are told
-apart, so that nothing the faster planners rely on is assumed. Many layers go through all N^(l (h + 2)) plans, one
-by one.
+One layer with a FFN of one block goes through all N^h vectors of heads for each of the N^2 places of projection and
+FFN; heads are told apart, so that nothing the faster planners rely on is assumed. All else goes through all N^blocks
+plans.
 """
 
 from itertools import product
@@ -10,27 +10,31 @@ from itertools import product
 import numpy as np
 
 from controller.heads.model import UNREACHABLE_S, Floats, Infeasible, Ints, Plan
-from controller.heads.task import SLACK, Task, objective_s
+from controller.heads.task import SLACK, Task, objectives_s
 
 MOST = 5_000_000  # vectors of heads, or plans
+TOGETHER = 10_000  # plans
 
 
 def exact(asked: Task) -> Plan | Infeasible:
-    size, heads, layers = asked.devices, asked.model.heads, asked.model.layers
-    tried = size**heads if layers == 1 else size ** (layers * (heads + 2))
+    size, model = asked.devices, asked.model
+    alone = model.layers == 1 and not model.columns
+    tried = size**model.heads if alone else size ** (model.layers * model.blocks)
     if tried > MOST:
         raise ValueError(f"{tried} placements are too many to try; {MOST} are the most")
-    return _one_layer(asked) if layers == 1 else _many_layers(asked)
+    return _one_layer(asked) if alone else _all(asked, tried)
 
 
-def _many_layers(asked: Task) -> Plan | Infeasible:
-    shape = asked.model.layers, asked.model.heads + 2
+def _all(asked: Task, tried: int) -> Plan | Infeasible:
+    shape = asked.model.layers, asked.model.blocks
     best, best_s = None, float("inf")
-    for nodes in product(range(asked.devices), repeat=shape[0] * shape[1]):
-        plan = np.array(nodes, dtype=np.intp).reshape(shape)
-        cost_s = objective_s(asked, plan)
-        if cost_s < best_s:
-            best, best_s = plan, cost_s
+    for first in range(0, tried, TOGETHER):
+        numbers = np.arange(first, min(first + TOGETHER, tried))
+        plans = np.stack(np.unravel_index(numbers, (asked.devices,) * (shape[0] * shape[1])), axis=1)
+        cost = objectives_s(asked, plans.reshape(-1, *shape))
+        at = int(cost.argmin())
+        if cost[at] < best_s:
+            best, best_s = plans[at].reshape(shape), float(cost[at])
     return Infeasible("none of all placements fits", proven=True) if best is None else best
 
 

@@ -39,7 +39,7 @@ def _shares(asked: Task, size: int) -> Shares | Infeasible:
     able = np.where(asked.spent.head < UNREACHABLE_S, 1.0 / asked.spent.head, 0.0)
     able[np.argsort(-able, kind="stable")[size:]] = 0.0
     layers, total = asked.model.layers, asked.model.heads
-    (head, proj, ffn), left = asked.need.resident_bytes, asked.memory * SLACK
+    (head, proj, ffn, _), left = asked.need.resident_bytes, asked.memory * SLACK
     unit = layers * (head + proj / total)
     most = np.where(able > 0, np.floor(left / unit), 0).astype(np.intp)
     heads = _apportion(able, most, total)
@@ -84,7 +84,7 @@ def _spread(able: Floats, room: Floats) -> Floats | None:
 
 def galaxy_bytes(asked: Task, shares: Shares) -> Floats:
     """(N,) memory."""
-    head, proj, ffn = asked.need.resident_bytes
+    head, proj, ffn, _ = asked.need.resident_bytes
     own = shares.heads * (head + proj / asked.model.heads) + shares.mlp * ffn
     return np.asarray(asked.model.layers * own, dtype=np.float64)
 

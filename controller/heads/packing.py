@@ -1,7 +1,8 @@
 """Whether all blocks fit at all: exact, by a programme over devices.
 
 There are three sizes of block only. After some devices the state is (FFNs placed, projections placed); its value is
-the most heads that fit beside them. O(N l^4) for l layers.
+the most heads that fit beside them. O(N l^4) for l layers. A FFN in columns is packed as if it were whole, which is
+no proof when that does not fit.
 """
 
 import numpy as np
@@ -20,17 +21,21 @@ def pack(asked: Task) -> Plan | Infeasible:
     for beside in room:
         steps.append(_add(steps[-1], beside))
     if steps[-1][layers, layers] < layers * asked.model.heads:
-        return Infeasible("no placement of all blocks fits into memory and load limit of the devices", proven=True)
-    return _trace(asked, steps, room)
+        return Infeasible(
+            "no placement of all blocks fits into memory and load limit of the devices", proven=not asked.model.columns
+        )
+    plan, heads = _trace(asked, steps, room), asked.model.heads
+    return np.insert(plan, [heads] * asked.model.columns, plan[:, -1:], axis=1)
 
 
 def _room(asked: Task, n: int) -> Ints:
     number = np.arange(asked.model.layers + 1)
     heads = np.full((len(number),) * 2, float(asked.model.layers * asked.model.heads))
     for left, each in ((asked.memory[n], asked.need.resident_bytes), (asked.work[n], asked.need.flops)):
-        rest = left * SLACK - each[2] * number[:, None] - each[1] * number
-        if each[0] > 0:
-            heads = np.minimum(heads, np.floor(rest / each[0]))
+        ffn = each.end + asked.model.columns * each.column
+        rest = left * SLACK - ffn * number[:, None] - each.proj * number
+        if each.head > 0:
+            heads = np.minimum(heads, np.floor(rest / each.head))
         heads = np.where(rest < 0, -1, heads)
     return np.asarray(np.maximum(heads, -1), dtype=np.intp)
 

@@ -55,7 +55,7 @@ def cheapest(stages: Stages, labels: int) -> Ints | None:
 
 def pipeline(asked: Task, labels: int = 1) -> Plan | Infeasible:
     spent, heads, layers = asked.spent, asked.model.heads, asked.model.layers
-    whole = heads * spent.head + spent.proj + spent.ffn
+    whole = heads * spent.head + spent.proj + spent.ffn + spent.columns * spent.column
     room = layer_room(asked)
     stages = Stages(
         enter=spent.enter[asked.source],
@@ -68,14 +68,14 @@ def pipeline(asked: Task, labels: int = 1) -> Plan | Infeasible:
     row = cheapest(stages, labels)
     if row is None:
         return Infeasible("whole layers do not fit, or not by this rule")
-    return np.repeat(row[:, None], heads + 2, axis=1)
+    return np.repeat(row[:, None], asked.model.blocks, axis=1)
 
 
 def layer_room(asked: Task) -> Floats:
     """(N,) how many whole layers fit."""
     room = np.full(asked.devices, float(asked.model.layers))
     for left, each in ((asked.memory, asked.need.resident_bytes), (asked.work, asked.need.flops)):
-        whole = asked.model.heads * each[0] + each[1] + each[2]
+        whole = each.layer(asked.model)
         if whole > 0:
             room = np.minimum(room, np.floor(left * SLACK / whole))
     return room

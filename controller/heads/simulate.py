@@ -77,7 +77,7 @@ def _step(asked: Task, plan: Plan | None, token: int, infeasible: bool, took: fl
     delay = latency_s(plan, asked.spent, asked.source, asked.need.summed)
     served = fits(asked, plan) and delay < UNREACHABLE_S
     moved = 0 if asked.before is None else int((plan != asked.before).sum())
-    held = used_of(plan, asked.need.resident_bytes, asked.devices)
+    held = used_of(plan, asked.need.resident_bytes, asked.devices, asked.model.columns)
     cost = migration_s(plan, asked.before, asked.spent)
     shown = float(held.sum()), float(held.max())
     return Step(token, delay if served else None, cost, moved, infeasible, took, *shown)

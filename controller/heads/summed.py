@@ -7,24 +7,21 @@ projection first. T goes through all ends k * f / C_j: exact, moves not counted.
 import numpy as np
 
 from controller.heads.model import Infeasible, Plan
-from controller.heads.sweep import Layer, room_for_heads
+from controller.heads.sweep import Layer, beside, rooms
 from controller.heads.task import Task, fits
 
 
 def place_summed(asked: Task) -> Plan | Infeasible:
     spent, heads, size = asked.spent, asked.model.heads, asked.devices
     layer = Layer(asked, asked.source, asked.memory, asked.work, spent.home, None)
-    number = np.arange(1, heads + 1)
+    number, rows = np.arange(1, heads + 1), rooms(layer, "head")
     ends = np.unique(spent.head[:, None] * number)  # (T,)
     under = np.floor(ends[:, None] / spent.head * (1 + 1e-12))  # (T, N)
     best, best_s = None, float("inf")
     for p in range(size):
         cheap = np.argsort(spent.gather[:, p], kind="stable")
         for q in range(size):
-            room = room_for_heads(layer)
-            room[p] = room_for_heads(layer, proj=True, ffn=p == q)[p]
-            if q != p:
-                room[q] = room_for_heads(layer, ffn=True)[q]
+            room = beside(rows, p, q)
             below = np.minimum(np.cumsum(np.minimum(under, room)[:, cheap], axis=1), heads)
             held = np.diff(below, prepend=0.0, axis=1)
             cost = ends + held @ spent.gather[cheap, p]

@@ -1,22 +1,26 @@
-"""One layer, exactly: heads are alike, so a placement is a vector of counts, and its first phase a bottleneck.
+"""One layer, exactly: heads are alike, so a placement is a vector of counts, its first phase a bottleneck (`phase`).
 
-For a projection on p and a FFN on q, n heads on device j end after fixed[p, j] + n * each[p, j], which rises with
-n. Without moves the least bottleneck of h heads is therefore the h-th smallest of all such ends that room allows.
-With moves the bottleneck and the cost of moving are weighed in `transport`. Pairs (p, q) are taken in order of a
-bound, the end of the first phase without the room that q takes and without moves; the first bound that is not below
-the best ends it.
+A FFN in blocks of columns on several devices is a second phase of the same kind. Projections p, and for each the ends
+q, are taken in order of a bound, with room that the other blocks do not take; the first that is not below the best
+ends it.
+
+Heads and columns of one layer share room. Each phase is first placed as if the other were not there; where the two
+then fit together, as they do unless memory is short, the pair is exact. Else one goes first and the other beside it.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
-from controller.heads.model import UNREACHABLE_S, Floats, Ints
+from controller.heads.costs import counts
+from controller.heads.model import Floats, Ints
+from controller.heads.phase import Alike, Phase, least_ends, least_ffn_s
 from controller.heads.task import SLACK, Task
-from controller.heads.transport import Transport
+from controller.heads.transport import Flow
 
 BATCH = 8  # projections looked at together
+Taken = tuple[Floats | float, Floats | float]  # bytes, FLOP of each device
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,136 +31,188 @@ class Layer:
     source: int  # where its input is
     memory: Floats  # (N,) bytes left for it
     work: Floats  # (N,) FLOP left for it
-    onward: Floats  # (N,) what follows when its FFN is there
-    before: Ints | None  # (heads + 2,) where it is now
+    onward: Floats  # (N,) what follows when it ends there
+    before: Ints | None  # (blocks,) where it is now
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
     cost_s: float
+    bound_s: float  # no placement of the layer costs less; below cost_s only where heads and columns compete for room
     proj: int
-    ffn: int
-    moved: Ints  # (pairs, 3): from, to, heads; without a placement before, from is to
+    end: int
+    heads: Ints  # (pairs, 3): from, to, how many; without a placement before, from is to
+    columns: Ints  # the same of the FFN's blocks
 
     def row(self, before: Ints | None) -> Ints:
-        """(heads + 2,) the placement of the layer; of the heads on one device, those that stay are the first."""
-        _, to, number = self.moved.T
+        """(blocks,) the placement of the layer."""
+        tail = (self.proj, self.end)
         if before is None:
-            return np.concatenate((np.repeat(to, number), (self.proj, self.ffn)))
-        row = np.concatenate((before[:-2], (self.proj, self.ffn)))
-        stays_first = sorted(self.moved.tolist(), key=lambda pair: (pair[0], pair[0] != pair[1], pair[1]))
-        at = np.argsort(before[:-2], kind="stable")
-        row[at] = np.repeat([to for _, to, _ in stays_first], [number for *_, number in stays_first])
-        return row
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Pair:
-    """A place for projection and FFN."""
-
-    proj: int
-    ffn: int
-    fixed: Floats  # (N,) n heads on a device end after fixed + n * each
-    each: Floats  # (N,)
-    tail_s: float  # everything behind the first phase, the moves of projection and FFN with it
-    bound_s: float  # no placement of the heads costs less
+            return np.concatenate((*(np.repeat(part[:, 1], part[:, 2]) for part in (self.heads, self.columns)), tail))
+        heads = int(self.heads[:, 2].sum())
+        parts = moved(before[:heads], self.heads), moved(before[heads:-2], self.columns)
+        return np.concatenate((*parts, tail))
 
 
 def place_layer(layer: Layer, best_s: float = float("inf")) -> Found | None:
     """The best placement of the layer below `best_s`, None when there is none."""
-    asked, spent = layer.asked, layer.asked.spent
-    tail = spent.proj[:, None] + spent.onward + spent.ffn + layer.onward + _moves(layer)
-    tail = np.where(_both_fit(layer), tail, np.inf)
-    floor = least_ends(spent.enter[layer.source][None], spent.head[None], room_for_heads(layer), asked.model.heads)[0]
-    order = np.argsort(tail.min(axis=1), kind="stable")
-    found: Found | None = None
-    for start in range(0, len(order), BATCH):
-        at = order[start : start + BATCH]
-        at = at[floor + tail[at].min(axis=1) < best_s]
-        if not len(at):
-            break
-        for pair in _pairs(layer, at, tail):
-            if pair.bound_s >= best_s:
+    return _Sweep(layer, best_s).found()
+
+
+class _Sweep:
+    """One layer at work. Rooms are (4, N): alone, beside projection, beside end, beside both; -1: these do not fit."""
+
+    def __init__(self, layer: Layer, best_s: float) -> None:
+        asked, model, before = layer.asked, layer.asked.model, layer.before
+        self._layer, self._spent = layer, asked.spent
+        self._best_s, self._bound_s = best_s, float("inf")
+        self._found: Found | None = None
+        self._head_room, self._column_room = rooms(layer, "head"), rooms(layer, "column")
+        was = (before[: model.heads], before[model.heads : -2]) if before is not None else ()
+        on: list[Ints | None] = [counts(part, asked.devices) for part in was]
+        on = on or [None, None]
+        self._heads = Alike(model.heads, on[0], asked.spent.move_head / asked.horizon)
+        self._columns = Alike(model.columns, on[1], asked.spent.move_column / asked.horizon)
+        self._rest = self._beside_phases()
+
+    def found(self) -> Found | None:
+        spent, into = self._spent, self._spent.enter[self._layer.source]
+        columns = least_ends(
+            spent.onward, spent.column, self._column_room[0], self._columns.count
+        )  # wherever they meet
+        tail = self._rest.min(axis=1) + columns  # (P,)
+        floor = least_ends(into, spent.head, self._head_room[0], self._heads.count)
+        order = np.argsort(tail, kind="stable")
+        for start in range(0, len(order), BATCH):
+            at = order[start : start + BATCH]
+            at = at[floor + tail[at] < self._best_s]
+            if not len(at):
                 break
-            trial = _settle(layer, pair, best_s)
-            if trial is not None and trial.cost_s < best_s:
-                best_s, found = trial.cost_s, trial
-    return found
+            room = np.repeat(self._head_room[:1], len(at), axis=0)
+            room[np.arange(len(at)), at] = self._head_room[1, at]
+            ways = into + spent.delay.T[at], spent.head + spent.gather.T[at]
+            bounds = tail[at] + least_ends(*ways, room, self._heads.count, self._best_s)
+            for row in np.argsort(bounds, kind="stable").tolist():
+                if bounds[row] >= self._best_s:
+                    break
+                self._ends(int(at[row]))
+        return self._found and replace(self._found, bound_s=min(self._bound_s, self._found.cost_s))
+
+    def _ends(self, p: int) -> None:
+        """Every end for a projection on p."""
+        bounds = self._rest[p] + self._heads_for(p, None).bound_s()
+        if self._columns.count:
+            spent, room = self._spent, beside(self._column_room, p, None)
+            bounds += least_ffn_s(self._columns, spent.onward, spent.column, room, p, self._best_s)
+        for q in np.argsort(bounds, kind="stable").tolist():
+            if bounds[q] >= self._best_s:
+                break
+            self._settle(p, q)
+
+    def _beside_phases(self) -> Floats:
+        """(P, Q) what projection and end cost beside the two phases."""
+        spent, layer = self._spent, self._layer
+        rest = spent.proj[:, None] + layer.onward
+        if not spent.columns:
+            rest = rest + spent.onward + spent.ffn
+        if layer.before is not None:
+            proj, end = layer.before[-2:]
+            rest = rest + (spent.move_proj[proj][:, None] + spent.move_ffn[end]) / layer.asked.horizon
+        room = self._head_room >= 0
+        fit = room[1][:, None] & room[2]
+        np.fill_diagonal(fit, room[3])
+        return np.where(fit, rest, np.inf)
+
+    def _settle(self, p: int, q: int) -> None:
+        """Where heads and columns go when projection and end are placed; kept when nothing was better."""
+        rest_s = float(self._rest[p, q])
+        heads, columns = self._heads_for(p, q), self._columns_for(p, q)
+        left_s = self._best_s - rest_s
+        first = heads.least(left_s - (columns.floor_s() if p == q else 0.0))
+        second = None if first is None else self._spread(columns, p, q, left_s - first.cost_s)
+        if first is None or second is None:
+            return
+        least_s = rest_s + first.cost_s + second.cost_s
+        self._bound_s = min(self._bound_s, least_s)
+        ways = [(first, second)]
+        if columns.alike.count and not _fit(self._layer, self._taken(p, q, first.on, second.on)):
+            ways = self._beside(p, q, first, second)
+        for one, other in ways:
+            cost_s = rest_s + one.cost_s + other.cost_s
+            if cost_s < self._best_s:
+                self._best_s, self._found = cost_s, Found(cost_s, least_s, p, q, one.moved, other.moved)
+
+    def _beside(self, p: int, q: int, heads: Flow, columns: Flow) -> list[tuple[Flow, Flow]]:
+        """The heads as they are and columns beside them; the other way round."""
+        left_s = self._best_s - float(self._rest[p, q])
+        room = rooms(self._layer, "column", self._taken(p, q, heads=heads.on))[0]
+        other = self._spread(replace(self._columns_for(p, q), room=room), p, q, left_s - heads.cost_s)
+        room = rooms(self._layer, "head", self._taken(p, q, columns=columns.on))[0]
+        one = replace(self._heads_for(p, q), room=room).least(left_s - columns.cost_s)
+        found = [] if other is None else [(heads, other)]
+        return found if one is None else [*found, (one, columns)]
+
+    def _spread(self, columns: Phase, p: int, q: int, below_s: float) -> Flow | None:
+        """The columns so that the layer ends at q."""
+        count = columns.alike.count
+        if p != q and count:
+            return columns.all_on(q)
+        while (
+            (flow := columns.least(below_s)) and count and (on := int(flow.on.argmax())) != p and flow.on[on] == count
+        ):
+            room = columns.room.copy()  # all on one device is another end
+            room[on] = count - 1
+            columns = replace(columns, room=room)
+        return flow
+
+    def _heads_for(self, p: int, q: int | None) -> Phase:
+        spent = self._spent
+        fixed, each = spent.enter[self._layer.source] + spent.delay[:, p], spent.head + spent.gather[:, p]
+        return Phase(self._heads, fixed, each, beside(self._head_room, p, q))
+
+    def _columns_for(self, p: int, q: int) -> Phase:
+        spent = self._spent
+        return Phase(self._columns, spent.onward[p] + spent.onward[:, q], spent.column, beside(self._column_room, p, q))
+
+    def _taken(self, p: int, q: int, heads: Ints | None = None, columns: Ints | None = None) -> Taken:
+        """(bytes (N,), FLOP (N,)) of a projection and an end, and of so many heads and columns."""
+        nothing = np.zeros(len(self._rest), dtype=np.intp)
+        need, on = self._layer.asked.need, np.stack([nothing] * 4)
+        on[1, p], on[2, q] = 1, 1
+        on[0], on[3] = nothing if heads is None else heads, nothing if columns is None else columns
+        return np.array(need.resident_bytes) @ on, np.array(need.flops) @ on
 
 
-def _pairs(layer: Layer, at: Ints, tail: Floats) -> Iterator[_Pair]:
-    """Those with a projection in `at`, in order of their bounds."""
-    spent, heads = layer.asked.spent, layer.asked.model.heads
-    fixed = spent.enter[layer.source] + spent.delay.T[at]
-    each = spent.head + spent.gather.T[at]
-    room = np.repeat(room_for_heads(layer)[None], len(at), axis=0)
-    room[np.arange(len(at)), at] = room_for_heads(layer, proj=True)[at]
-    bounds = least_ends(fixed, each, room, heads)[:, None] + tail[at]
-    for pair in np.argsort(bounds, axis=None, kind="stable"):
-        row, q = divmod(int(pair), bounds.shape[1])
-        yield _Pair(int(at[row]), q, fixed[row], each[row], float(tail[at[row], q]), float(bounds[row, q]))
+def beside(rows: Ints, p: int, q: int | None) -> Ints:
+    """(N,) beside a projection on p and an end on q; None: as if there were none."""
+    room = rows[0].copy()
+    if q is not None:
+        room[q] = rows[2, q]
+    room[p] = rows[3 if p == q else 1, p]
+    return np.asarray(np.maximum(room, 0))
 
 
-def _settle(layer: Layer, pair: _Pair, best_s: float) -> Found | None:
-    """Where the heads go when projection and FFN are placed."""
-    heads, room, p, q = layer.asked.model.heads, room_for_heads(layer), pair.proj, pair.ffn
-    room[p] = room_for_heads(layer, proj=True, ffn=p == q)[p]
-    if q != p:
-        room[q] = room_for_heads(layer, ffn=True)[q]
-    if layer.before is None:
-        level = float(least_ends(pair.fixed[None], pair.each[None], room[None], heads)[0])
-        if level + pair.tail_s >= min(best_s, UNREACHABLE_S):
-            return None
-        filled = _fill(pair, room, level, heads)
-        to = np.flatnonzero(filled)
-        return Found(level + pair.tail_s, p, q, np.stack((to, to, filled[to]), axis=1))
-    move = layer.asked.spent.move_head / layer.asked.horizon
-    was = np.bincount(layer.before[:-2], minlength=len(room))
-    flow = Transport(was, move, pair.fixed, pair.each, room).least(best_s - pair.tail_s)
-    return None if flow is None else Found(flow.cost_s + pair.tail_s, p, q, flow.moved)
+def _fit(layer: Layer, taken: Taken) -> bool:
+    return bool((taken[0] <= layer.memory * SLACK).all() and (taken[1] <= layer.work * SLACK).all())
 
 
-def _moves(layer: Layer) -> Floats | float:
-    """(P, Q) what it costs to move projection and FFN."""
-    if layer.before is None:
-        return 0.0
-    spent, (proj, ffn) = layer.asked.spent, layer.before[-2:]
-    return np.asarray((spent.move_proj[proj][:, None] + spent.move_ffn[ffn]) / layer.asked.horizon)
+def rooms(layer: Layer, block: Literal["head", "column"], taken: Taken = (0.0, 0.0)) -> Ints:
+    """(4, N) how many more fit: alone, beside a projection, an end, both; -1 where not even these do."""
+    need, model = layer.asked.need, layer.asked.model
+    if block == "column" and not model.columns:
+        return np.zeros((4, len(layer.memory)), dtype=np.intp)
+    room = np.full((4, len(layer.memory)), float(model.heads if block == "head" else model.columns))
+    for have, each, other in zip((layer.memory, layer.work), (need.resident_bytes, need.flops), taken, strict=True):
+        tail = np.array([0.0, each.proj, each.end, each.proj + each.end])[:, None]
+        left, size = have * SLACK - other - tail, getattr(each, block)
+        room = np.minimum(room, np.floor(left / size)) if size > 0 else np.where(left < 0, -1.0, room)
+    return np.asarray(np.maximum(room, -1.0), dtype=np.intp)
 
 
-def room_for_heads(layer: Layer, proj: bool = False, ffn: bool = False) -> Ints:
-    """(N,) how many heads fit beside the others."""
-    need, heads = layer.asked.need, layer.asked.model.heads
-    room = np.full(len(layer.memory), float(heads))
-    for left, each in ((layer.memory, need.resident_bytes), (layer.work, need.flops)):
-        taken = each[1] * proj + each[2] * ffn
-        if each[0] > 0:
-            room = np.minimum(room, np.floor((left * SLACK - taken) / each[0]))
-        room = np.where(left * SLACK < taken, -1.0, room)
-    return np.asarray(np.maximum(room, 0.0), dtype=np.intp)
-
-
-def _both_fit(layer: Layer) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
-    """(P, Q): whether projection and FFN have room there, together where p = q."""
-    fit = np.ones((len(layer.memory),) * 2, dtype=bool)
-    for left, each in ((layer.memory, layer.asked.need.resident_bytes), (layer.work, layer.asked.need.flops)):
-        fit &= (left * SLACK >= each[1])[:, None] & (left * SLACK >= each[2])
-        np.fill_diagonal(fit, fit.diagonal() & (left * SLACK >= each[1] + each[2]))
-    return fit
-
-
-def least_ends(fixed: Floats, each: Floats, room: Ints, heads: int) -> Floats:
-    """(P,) the heads-th smallest end; fixed, each, room are (P, N) or broadcast to it. Infinite without room."""
-    number = np.arange(1, heads + 1)
-    ends = fixed[:, :, None] + number * each[:, :, None]
-    ends = np.where(number <= np.broadcast_to(room, fixed.shape)[:, :, None], ends, np.inf)
-    return np.asarray(np.partition(ends.reshape(len(ends), -1), heads - 1, axis=1)[:, heads - 1])
-
-
-def _fill(pair: _Pair, room: Ints, level: float, heads: int) -> Ints:
-    """(N,) a count for each device that ends by `level`, the first devices filled first."""
-    number = np.arange(1, heads + 1)
-    ends = pair.fixed[:, None] + number * pair.each[:, None]
-    most = ((ends <= level) & (number <= room[:, None])).sum(axis=1)
-    below = np.minimum(np.cumsum(most), heads)
-    return np.asarray(np.diff(below, prepend=0), dtype=np.intp)
+def moved(before: Ints, pairs: Ints) -> Ints:
+    """(B,) where blocks on `before` go by (M, 3) from, to, how many; of those on one device the first stay."""
+    row = before.copy()
+    stays_first = sorted(pairs.tolist(), key=lambda pair: (pair[0], pair[0] != pair[1], pair[1]))
+    at = np.argsort(before, kind="stable")
+    row[at] = np.repeat([to for _, to, _ in stays_first], [number for *_, number in stays_first])
+    return row

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from controller.heads.costs import Demand, Mode, Times, demand, latency_s, migration_s, times, used_of
-from controller.heads.model import UNREACHABLE_S, Floats, HeadModel, Infeasible, Plan, Scene
+from controller.heads.costs import Demand, Mode, Times, demand, latencies_s, migrations_s, times, used_of
+from controller.heads.model import UNREACHABLE_S, Floats, HeadModel, Infeasible, Ints, Plan, Scene
 
 SLACK = 1 + 1e-9  # sums of floats in different orders
 
@@ -52,20 +52,29 @@ def task(
     work = np.where(up, scene.flops_per_s * interval_s if np.isfinite(interval_s) else np.inf, 0.0)
     memory = np.where(up, scene.memory_bytes, 0.0)
     rate = scene.rate_bytes_per_s
-    return Task(model, need, times(scene, need), memory, work, rate, scene.source, before, horizon)
+    spent = times(scene, need, model.columns)
+    return Task(model, need, spent, memory, work, rate, scene.source, before, horizon)
+
+
+def all_fit(asked: Task, plans: Ints) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """(M,) of plans (M, layers, blocks): (1), and the load limit."""
+    size, columns = asked.devices, asked.model.columns
+    held = used_of(plans, asked.need.resident_bytes, size, columns) <= asked.memory * SLACK
+    if np.isfinite(asked.work).any():
+        held &= used_of(plans, asked.need.flops, size, columns) <= asked.work * SLACK
+    return np.asarray(held.all(axis=1))
 
 
 def fits(asked: Task, plan: Plan) -> bool:
-    """(1), and the load limit."""
-    held = used_of(plan, asked.need.resident_bytes, asked.devices) <= asked.memory * SLACK
-    done = used_of(plan, asked.need.flops, asked.devices) <= asked.work * SLACK
-    return bool((held & done).all())
+    return bool(all_fit(asked, plan[None])[0])
+
+
+def objectives_s(asked: Task, plans: Ints) -> Floats:
+    """(M,) D_T + D_mig / horizon, infinite where a plan does not fit or cannot be reached."""
+    total = latencies_s(plans, asked.spent, asked.source, asked.need.summed)
+    total += migrations_s(plans, asked.before, asked.spent) / asked.horizon
+    return np.asarray(np.where(all_fit(asked, plans) & (total < UNREACHABLE_S), total, np.inf))
 
 
 def objective_s(asked: Task, plan: Plan) -> float:
-    """D_T + D_mig / horizon, infinite where the plan does not fit or cannot be reached."""
-    if not fits(asked, plan):
-        return float("inf")
-    delay = latency_s(plan, asked.spent, asked.source, asked.need.summed)
-    moved = migration_s(plan, asked.before, asked.spent) / asked.horizon
-    return delay + moved if delay + moved < UNREACHABLE_S else float("inf")
+    return float(objectives_s(asked, plan[None])[0])

@@ -1,10 +1,11 @@
-"""Heads that are somewhere already: the bottleneck against the cost of moving, as a parametric flow of least cost.
+"""Blocks that are somewhere already: the bottleneck against the cost of moving, as a parametric flow of least cost.
 
-Heads that come from one device are alike. `moved[a, k]` of them go from a to k at `move[a, k]` each. Begin with as
-few moves as room asks for; then, again and again, forbid the end that is the bottleneck now and push one head off
-its device along the cheapest chain of moves (shortest path in the residual network, so that the flow stays one of
-least cost for the tightened room). The bottleneck falls and the cost rises: the best sum on the way is the optimum.
-It ends when nothing can be pushed off, or when even the least bottleneck would not pay for the moves made.
+The heads, or FFN columns, that come from one device are alike. `moved[a, k]` of them go from a to k at `move[a, k]`
+each. Begin with as few moves as room asks for; then, again and again, forbid the end that is the bottleneck now and
+push one block off its device along the cheapest chain of moves (shortest path in the residual network, so that the
+flow stays one of least cost for the tightened room). The bottleneck falls and the cost rises: the best sum on the way
+is the optimum. It ends when nothing can be pushed off, or when even the least bottleneck would not pay for the moves
+made.
 """
 
 from dataclasses import dataclass
@@ -18,13 +19,17 @@ from controller.heads.model import UNREACHABLE_S, Floats, Ints
 @dataclass(frozen=True, slots=True, eq=False)
 class Flow:
     cost_s: float  # bottleneck and moves
-    moved: Ints  # (pairs, 3): from, to, heads
+    moved: Ints  # (pairs, 3): from, to, how many
+    on: Ints  # (N,) how many are there then
 
 
 class Transport:
-    """For one projection: `was` (N,) heads before, ends fixed + n * each, `room` (N,)."""
+    """`was` (N,) blocks before, ends fixed + n * each, `room` (N,); `floor_s`: no bottleneck is less."""
 
-    def __init__(self, was: Ints, move: Floats, fixed: Floats, each: Floats, room: Ints) -> None:
+    def __init__(  # noqa: PLR0917 the arrays of a phase
+        self, was: Ints, move: Floats, fixed: Floats, each: Floats, room: Ints, floor_s: float
+    ) -> None:
+        self._floor_s = floor_s
         self._move, self._fixed, self._each, self._room = move, fixed, each, room.copy()
         self._flow = np.diag(was)  # [from, on]
         self._on = was.copy()
@@ -34,7 +39,7 @@ class Transport:
 
     def least(self, below_s: float) -> Flow | None:
         """The least bottleneck and moves together, None when it is not below `below_s`."""
-        floor = self._floor()
+        floor = self._floor_s
         for n in np.flatnonzero(self._on > self._room).tolist():
             while self._on[n] > self._room[n]:
                 if self._spent + floor >= below_s or not self._push(n):
@@ -46,21 +51,13 @@ class Transport:
             level = float(ends[worst])
             if self._spent + level < min(below_s, UNREACHABLE_S):
                 below_s = self._spent + level
-                best = Flow(below_s, self._pairs())
+                best = Flow(below_s, self._pairs(), self._on.copy())
             self._tighten(level)
             if self._spent + floor >= below_s or not self._push(worst):
                 return best
             while (over := np.flatnonzero(self._on > self._room)).size:
                 if not self._push(int(over[0])):
                     return best
-
-    def _floor(self) -> float:
-        """The least bottleneck, moves being free."""
-        heads = int(self._on.sum())
-        number = np.arange(1, heads + 1)
-        ends = self._fixed[:, None] + number * self._each[:, None]
-        ends[number > self._room[:, None]] = np.inf
-        return float(np.partition(ends, heads - 1, axis=None)[heads - 1])
 
     def _tighten(self, level: float) -> None:
         """Only ends strictly below `level` are allowed from now on."""

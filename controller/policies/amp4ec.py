@@ -10,6 +10,7 @@ latency_ms 100, costs flops|formula, and those of the rivals. A layer costs its 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -18,7 +19,8 @@ import numpy as np
 from controller.amp4ec.monitor import Monitor
 from controller.amp4ec.partition import balanced, by_capability, by_cost, corrected
 from controller.amp4ec.scheduler import Offer, Request, Scheduler
-from controller.cost import Row, memory_bytes, speed_now
+from controller.cost import Floats, Row, spare_now, speed_now
+from controller.memory import memory_bytes
 from controller.model import Decision, Placement, Problem, Snapshot, Trigger
 from controller.policies.rival import Rival, Scene, choice
 from controller.policies.start import number
@@ -58,10 +60,10 @@ class Amp4ec(Rival):
         return super().decide(snapshot, current, (*triggers, *(one for one in seen if one.subject not in told)))
 
     def row(self, scene: Scene) -> Row | None:
-        servers = self._servers(scene)
-        most = min(self._partitions or len(servers), len(servers), scene.blocks)
+        seen = self._seen(scene)
+        most = min(self._partitions or len(seen.servers), len(seen.servers), scene.blocks)
         for parts in range(most, 0, -1):
-            row = self._placed(scene, servers, parts)
+            row = self._placed(scene, seen, parts)
             if row is not None:
                 return row
         return None
@@ -70,23 +72,27 @@ class Amp4ec(Rival):
         names = (host.name for host in self._table.problem.hosts)
         return self.monitor.observe(dict(zip(names, snapshot.nodes, strict=True)))
 
-    def _servers(self, scene: Scene) -> list[int]:
-        """The nodes that may hold some block, the strongest first; phones only when there is nothing else."""
+    def _seen(self, scene: Scene) -> "_Seen":
         speed = speed_now(self._table, scene.snapshot)
+        free = self._table.memory - memory_bytes(self._table, scene.before)
+        return _Seen(self._servers(scene, speed), speed, free)
+
+    def _servers(self, scene: Scene, speed: Floats) -> list[int]:
+        """The nodes that may hold some block, the strongest first; phones only when there is nothing else."""
         allowed = np.any(self._table.chain(scene.stream).allowed, axis=0)
         usable = [n for n in range(len(speed)) if allowed[n] and speed[n] > 0]
         phones = {self._table.source(stream) for stream in self._table.streams}
         servers = [n for n in usable if n not in phones] or usable
         return sorted(servers, key=lambda n: (-speed[n], n))
 
-    def _placed(self, scene: Scene, servers: Sequence[int], parts: int) -> Row | None:
+    def _placed(self, scene: Scene, seen: "_Seen", parts: int) -> Row | None:
         """One node for each partition, by the algorithm; None when some partition finds none, or it cannot be."""
         before = self._tasks.pop(scene.stream, ())
         for name in before:
             self.scheduler.ended(name)
-        sizes, nodes, first = self._sizes(scene, servers[:parts]), list[int](), 0
+        sizes, nodes, first = self._sizes(scene, seen, seen.servers[:parts]), list[int](), 0
         for size in sizes:
-            taken = self._select(scene, servers, first, first + size, nodes)
+            taken = self._select(scene, seen, first, first + size, nodes)
             if taken is None:
                 break
             nodes.append(taken)
@@ -101,8 +107,8 @@ class Amp4ec(Rival):
         self._ran(scene, nodes, sizes)
         return row
 
-    def _sizes(self, scene: Scene, servers: Sequence[int]) -> tuple[int, ...]:
-        chain, speed = self._table.chain(scene.stream), speed_now(self._table, scene.snapshot)
+    def _sizes(self, scene: Scene, seen: "_Seen", servers: Sequence[int]) -> tuple[int, ...]:
+        chain, speed = self._table.chain(scene.stream), seen.speed
         costs = self._layer_costs(scene)
         if self._cut == "cost":
             return by_cost(costs, len(servers))
@@ -120,23 +126,22 @@ class Amp4ec(Rival):
             return [float(block.formula_cost or block.flops) for block in model.blocks]
         return [float(block.flops) for block in model.blocks]
 
-    def _select(self, scene: Scene, servers: Sequence[int], first: int, last: int, taken: Sequence[int]) -> int | None:
-        chain, speed = self._table.chain(scene.stream), speed_now(self._table, scene.snapshot)
-        fastest, used = float(max(speed)), memory_bytes(self._table, scene.before)
+    def _select(self, scene: Scene, seen: "_Seen", first: int, last: int, taken: Sequence[int]) -> int | None:
+        chain, speed, fastest = self._table.chain(scene.stream), seen.speed, float(seen.speed.max())
         period_us = self._table.streams[scene.stream].period_us
         work = float(chain.work[last] - chain.work[first])
         request = Request(max(work / period_us / fastest, 1e-9), max(float(chain.weight[first:last].sum()), 1.0))
         came_from = taken[-1] if taken else scene.source
         offers = {
             self._table.problem.hosts[n].name: n
-            for n in servers
+            for n in seen.servers
             if chain.allowed[first:last, n].all() and (n == came_from or scene.snapshot.rate_bps[came_from, n] > 0)
         }
         told = [
             Offer(
                 name,
                 float(speed[n]) / fastest,
-                float(self._table.memory[n] - used[n]),
+                float(seen.free[n]),
                 scene.snapshot.nodes[n].load_ppm / PPM,
                 float(scene.snapshot.delay_us[came_from, n]) / 1e3,
             )
@@ -146,8 +151,17 @@ class Amp4ec(Rival):
         return None if chosen is None else offers[chosen]
 
     def _ran(self, scene: Scene, nodes: Sequence[int], sizes: Sequence[int]) -> None:
-        speed, work, first = speed_now(self._table, scene.snapshot), self._table.chain(scene.stream).work, 0
+        spare, time, first = spare_now(scene.snapshot), self._table.chain(scene.stream).time, 0
         for n, size in zip(nodes, sizes, strict=True):
-            time_ms = float(work[first + size] - work[first]) / float(speed[n]) / 1e3
+            time_ms = float(time[first + size, n] - time[first, n]) / float(spare[n]) / 1e3
             self.scheduler.ran(self._table.problem.hosts[n].name, time_ms)
             first += size
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """What the rule knows of the nodes when a stream is to be placed."""
+
+    servers: Sequence[int]  # the strongest first
+    speed: Floats  # (N,) flops per microsecond that are left to us
+    free: Floats  # (N,) bytes

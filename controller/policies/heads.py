@@ -1,9 +1,9 @@
-"""Algorithm 1 of arXiv 2505.02533 with layers for blocks: score, overload resolver, backtracking and bounds.
+"""Algorithm 1 of arXiv 2505.02533: score, overload resolver, backtracking and bounds.
 
-At head level it is `controller.heads.blocks.heads`; as long as what runs is cut between layers only, this policy
-runs the same algorithm on the layers. Options: score max|weighted (the paper's text, or its authors' experiments),
-moves 1000 (the bound U on moves and on backtracks; Tmax is the run's `time_limit_s`). What it says is infeasible
-may be not: it is a heuristic.
+Of a model that is placed by heads it is `controller.heads.blocks.heads`, the feed-forward part being one block; of
+others the same algorithm runs on the layers. Options: score max|weighted (the paper's text, or its authors'
+experiments), moves 1000 (the bound U on moves and on backtracks; Tmax is the run's `time_limit_s`). What it says is
+infeasible may be not: it is a heuristic.
 """
 
 from collections.abc import Mapping
@@ -13,8 +13,10 @@ import numpy as np
 
 from controller.cost import Row, speed_now
 from controller.heads.algorithm1 import Algorithm1, Blocks, Bounds, Devices
+from controller.heads.blocks import heads
 from controller.heads.model import UNREACHABLE_S, Infeasible
 from controller.model import Problem
+from controller.policies.headtask import by_heads, head_task
 from controller.policies.rival import Rival, Scene, choice
 from controller.policies.shards import shards_of
 from controller.policies.start import number
@@ -31,11 +33,20 @@ class Heads(Rival):
         self._bounds = Bounds(score=score, moves=round(number(options, "moves", 1000)))
 
     def row(self, scene: Scene) -> Row | None:
+        self.rule = "Algorithm 1 by head" if by_heads(scene) else "Algorithm 1 by layer"
+        row = self._by_heads(scene) if by_heads(scene) else self._by_layers(scene)
+        return row if row is not None and np.isfinite(scene.worth_us(row)) else None
+
+    def _by_heads(self, scene: Scene) -> Row | None:
+        made = head_task(scene, whole_ffn=True)
+        found = heads(made.asked, self._bounds)
+        return None if isinstance(found, Infeasible) else made.row(found)
+
+    def _by_layers(self, scene: Scene) -> Row | None:
         found = Algorithm1(blocks_of(scene), devices_of(scene), self._bounds).assign()
         if isinstance(found, Infeasible):
             return None
-        row = tuple(found.tolist())
-        return row if np.isfinite(scene.worth_us(row)) else None
+        return tuple(found.tolist())
 
 
 def blocks_of(scene: Scene) -> Blocks:

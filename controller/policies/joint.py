@@ -16,13 +16,12 @@ breadth 12, placement; of the objective (`controller.objective`) utilisation_ms 
 max_utilisation and max_link_share (no limit).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 from controller.cost import UNREACHABLE_US, Base, Forecast, Row, Rows, Table
-from controller.model import Candidate, Decision, Placement, Problem, Snapshot, Trigger
+from controller.model import Candidate, Decision, Latency, Placement, Problem, Snapshot, Trigger
 from controller.moves import action_of, move_cost
 from controller.objective import Objective
 from controller.planner import Plan, Planner, weights_without
@@ -104,6 +103,7 @@ class Joint:
         rows = {stream: self._table.row(nodes) for stream, nodes in current.nodes.items()}
         weights = {stream: self._sla_weight if stream in late else 1.0 for stream in rows}
         forecast = Forecast(self._table, snapshot)
+        forecast.learn(rows)
         forbidden = self._forbidden(forecast, rows)
         order = sorted(rows, key=lambda stream: (-weights[stream], stream))
         order = self._few(forecast, rows, order, {*late, *forbidden})
@@ -131,7 +131,7 @@ class Joint:
         return about[: self._breadth]
 
     def _forbidden(self, forecast: Forecast, rows: Rows) -> frozenset[str]:
-        bad = {s for s, row in rows.items() if not self._table.chain(s).allowed[range(len(row)), row].all()}
+        bad = {s for s, row in rows.items() if not self._table.permits(s, row)}
         if self._objective.limited:
             bad |= self._objective.broken_by(forecast, rows)
         return frozenset(bad)
@@ -188,23 +188,43 @@ class Joint:
     def _pressed(self, view: View) -> bool:
         """Whether a stream that is looked at is near the SLA or over it, measured or predicted."""
         limit, measured = NEAR * self._problem.sla.latency_us, view.snapshot.latency_us
-        latency = view.forecast.latencies(view.current, view.looked)
+        latency = self._latencies(view, view.current)
         return any(max(measured.get(s, 0), latency[s].total_us) > limit for s in view.looked)
 
     def _gain_us(self, view: View, best: Rows) -> float:
         """What is saved within the horizon: latency of all requests, by weight, and the rest of the objective."""
-        before, after = view.forecast.latencies(view.current), view.forecast.latencies(best)
+        moved = {s: row for s, row in best.items() if row != view.current[s]}
+        near = set(self._beside(view, moved))
+        before, after = ({s: rows[s] for s in rows if s in near} for rows in (view.current, best))
+        was, becomes = self._latencies(view, view.current, before), self._latencies(view, best, after)
         requests = {s: self._horizon_us / stream.period_us for s, stream in self._table.streams.items()}
-        saved = sum(view.weights[s] * (before[s].total_us - after[s].total_us) * requests[s] for s in best)
+        saved = sum(view.weights[s] * (was[s].total_us - becomes[s].total_us) * requests[s] for s in was)
         if self._objective.latency_alone:
             return saved
         rest = [self._total(view, rows) - view.forecast.total_us(rows, view.weights) for rows in (view.current, best)]
         return saved + (rest[0] - rest[1]) * max(requests.values())
 
+    def _beside(self, view: View, moved: Rows) -> Iterator[str]:
+        """The streams that use any node or path which one that moves uses now or then; no other waits otherwise."""
+        uses = [view.forecast.use(s, row) for s, new in moved.items() for row in (view.current[s], new)]
+        nodes = {n for use in uses for n, _ in use.visits}
+        paths = {(a, b) for use in uses for a, b, _, _ in use.carries}
+        for stream, row in view.current.items():
+            use = view.forecast.use(stream, row)
+            if stream in moved or any(n in nodes for n, _ in use.visits) or any(c[:2] in paths for c in use.carries):
+                yield stream
+
+    @staticmethod
+    def _latencies(view: View, rows: Rows, of: Rows | None = None) -> dict[str, Latency]:
+        """Of the streams looked at, or those of `of`, when all of `rows` are placed together."""
+        looked = {s: rows[s] for s in view.looked}
+        load = view.forecast.load(looked, {}, base=view.others.load)
+        return view.forecast.latencies_in(load, looked if of is None else of)
+
     def _fewer_moves(self, view: View, best: Rows) -> dict[str, Row]:
         """Takes back each stream's move that does not itself bring `min_gain` of the latency it would then have."""
-        rows, before = dict(best), view.forecast.latencies(view.current, view.looked)
-        after, total = view.forecast.latencies(best, view.looked), self._total(view, best)
+        rows, before = dict(best), self._latencies(view, view.current)
+        after, total = self._latencies(view, best), self._total(view, best)
         for stream in sorted(view.looked):
             if rows[stream] == view.current[stream] or stream in view.forbidden:
                 continue
@@ -236,7 +256,8 @@ class Joint:
 
     def _candidate(self, view: View, name: str, rows: Rows) -> Candidate:
         size, time = move_cost(self._table, view.current, rows, view.snapshot)
-        predicted = view.forecast.latencies(rows, sorted(view.looked))
+        found = self._latencies(view, rows)
+        predicted = {s: found[s] for s in sorted(found)}
         return Candidate(name, named(self._table, rows), predicted, size, time)
 
     def _total(self, view: View, rows: Rows) -> float:
@@ -262,13 +283,15 @@ def objective_of(options: Mapping[str, Any]) -> Objective:
 
 def touched(table: Table, current: Placement, triggers: tuple[Trigger, ...]) -> frozenset[str]:
     """The streams that a trigger names, or that use the node or path that it names."""
-    about = frozenset(part for trigger in triggers for part in (trigger.subject, *trigger.subject.split("->")))
+    named = {trigger.subject for trigger in triggers if "->" not in trigger.subject}
     paths = {trigger.subject for trigger in triggers if "->" in trigger.subject}
-    nodes = about - {end for path in paths for end in path.split("->")}
-    found = set[str]()
-    for stream, row in current.nodes.items():
-        stops = (table.streams[stream].source, *row, table.streams[stream].source)
-        ways = {f"{a}->{b}" for a, b in pairwise(stops) if a != b}
-        if stream in nodes or nodes & {*row} or ways & paths:
-            found.add(stream)
-    return frozenset(found)
+    return frozenset(
+        stream
+        for stream, row in current.nodes.items()
+        if stream in named or not named.isdisjoint(row) or (paths and not paths.isdisjoint(_ways(table, stream, row)))
+    )
+
+
+def _ways(table: Table, stream: str, row: tuple[str, ...]) -> list[str]:
+    hosts = table.problem.hosts
+    return [f"{hosts[a].name}->{hosts[b].name}" for a, b, _ in table.legs(stream, table.row(row)).carries]

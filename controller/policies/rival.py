@@ -19,7 +19,7 @@ from controller.model import Candidate, Decision, Placement, Problem, Snapshot, 
 from controller.moves import action_of, move_cost
 from controller.policies.start import BadOption, named, number, pinned_rows
 from controller.turns import alone
-from controller.validity import objection
+from controller.validity import forbidden_streams, objection
 
 Redo = Literal["never", "triggered", "always"]
 
@@ -136,7 +136,9 @@ class Rival:
             return f"{self.rule}: never moves"
         if not self._due:
             return "nothing has changed"
-        return f"cool-down until {self._quiet_until_us / 1e6:.1f} s" if now_us < self._quiet_until_us else ""
+        if now_us >= self._quiet_until_us or forbidden_streams(self._table, current.nodes):
+            return ""  # who may not stay does not wait
+        return f"cool-down until {self._quiet_until_us / 1e6:.1f} s"
 
     def _go(self, snapshot: Snapshot, current: Placement, draft: Decision, rows: Rows) -> Decision:
         old = {stream: self._table.row(nodes) for stream, nodes in current.nodes.items()}

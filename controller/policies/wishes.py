@@ -29,8 +29,7 @@ def wished(problem: Problem, options: Mapping[str, Any]) -> Problem:
             if kind in problem.zones and hosts[node].zone not in problem.zones[kind]:
                 zones = ", ".join(sorted(problem.zones[kind]))
                 raise BadOption(f"{wish}: its {kind} data may not enter zone {hosts[node].zone}, only {zones}")
-        if unit.weight_bytes + unit.working_bytes > hosts[node].memory_bytes:
-            need = unit.weight_bytes + unit.working_bytes
+        if (need := unit.weight_bytes + unit.kept_bytes + unit.working_bytes) > hosts[node].memory_bytes:
             raise BadOption(f"{wish}: needs {need} bytes, the node has {hosts[node].memory_bytes}")
     return asked
 

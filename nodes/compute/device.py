@@ -90,11 +90,11 @@ class Device(ABC):
     def _work(self) -> None:
         """The thread's life."""
 
-    @abstractmethod
-    def _submitted(self, job: Job[object]) -> None: ...
+    def _submitted(self, job: Job[object]) -> None:  # noqa: B027 most have nothing to do
+        """A job has come; the lock is held."""
 
-    @abstractmethod
-    def _cleared(self) -> None: ...
+    def _cleared(self) -> None:  # noqa: B027 as above
+        """What waits and what runs is lost; the lock is held."""
 
 
 class Queueing(Device):
@@ -114,12 +114,6 @@ class Queueing(Device):
                 self._speed.effort([job.work for job in together]) for together in batches(self._queue)
             )
             return self._model.load_ppm, self._model.queue_us(self._clock.now_us()), queued, self._busy_us
-
-    def _submitted(self, job: Job[object]) -> None:
-        pass
-
-    def _cleared(self) -> None:
-        pass
 
     def _work(self) -> None:
         while (taken := self._next()) is not None:

@@ -7,7 +7,7 @@ that wait or run, and what sessions keep: keys and values of generations.
     memory.forget(("chat.ue1", 7))
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 Piece = tuple[str, int, int] | tuple[str, int, int, str]  # model, first, last, part
@@ -27,15 +27,16 @@ class Memory:
         self.node = node
         self.limit_bytes = limit_bytes
         self._weights: dict[tuple[str, Any], tuple[int, int]] = {}  # block -> bytes, slices that hold it
+        self._weight_bytes = 0
         self._working: dict[Piece, tuple[int, tuple[Any, ...]]] = {}  # slice -> bytes, its blocks
         self._sessions: dict[Hashable, int] = {}
         self._session_bytes = 0
         self._tensor_bytes = 0
+        self.give_way: Callable[[], bool] = lambda: False  # lets go of something that can be done without, if any
 
     @property
     def used_bytes(self) -> int:
-        weights = sum(size for size, _ in self._weights.values())
-        return weights + self._most_working() + self._session_bytes + self._tensor_bytes
+        return self._weight_bytes + self._most_working() + self._session_bytes + self._tensor_bytes
 
     @property
     def session_bytes(self) -> int:
@@ -55,6 +56,7 @@ class Memory:
         self._need(f"{model}[{first}:{last}]", new_bytes + more_bytes)
         for block, size in weight_bytes.items():
             self._weights[model, block] = (size, self._weights.get((model, block), (size, 0))[1] + 1)
+        self._weight_bytes += new_bytes
         self._working[piece] = working_bytes, tuple(weight_bytes)
 
     def drop(self, piece: Piece) -> None:
@@ -64,6 +66,8 @@ class Memory:
             size, holders = self._weights.pop((piece[0], block))
             if holders > 1:
                 self._weights[piece[0], block] = (size, holders - 1)
+            else:
+                self._weight_bytes -= size
 
     def keep(self, session: Hashable, size_bytes: int) -> None:
         """A session holds so many bytes in all from now on, more or fewer than before; raises `MemoryRefused`."""
@@ -87,6 +91,7 @@ class Memory:
 
     def clear(self) -> None:
         self._weights.clear()
+        self._weight_bytes = 0
         self._working.clear()
         self._sessions.clear()
         self._session_bytes = 0
@@ -97,5 +102,7 @@ class Memory:
 
     def _need(self, what: str, size_bytes: int) -> None:
         free_bytes = self.limit_bytes - self.used_bytes
+        while size_bytes > max(0, free_bytes) and self.give_way():
+            free_bytes = self.limit_bytes - self.used_bytes
         if size_bytes > max(0, free_bytes):
             raise MemoryRefused(self.node, what, size_bytes, free_bytes)

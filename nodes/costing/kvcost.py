@@ -1,15 +1,18 @@
 """What is cheaper when slices of a generation move: to copy their keys and values, or to compute them again. Pure.
 
-copying   each node pulls what it lacks, all of them at once: rows / rate, and two ways to ask and be answered
-prefill   the whole text goes through all slices again, one behind the other: FLOPs / speed, and the way between
+copying   each node pulls what it lacks, all of them at once: bytes / rate of each way, and two ways there and back
+again     the input in one round, all tokens since in the next, through all slices: of each block the larger of
+          FLOPs / speed and bytes / speed of the memory, as its node will take, and the ways between
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from nodes.compute.processor import Speed
 from nodes.slices import BlockCost, rows_bytes, step_work
 
 WAYS = 4  # of a connection that is made for it, and the request: there and back, twice
+ENDLESS = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,43 +42,48 @@ class Stop:
 
 
 def copy_us(
-    costs: Sequence[BlockCost], tokens: int, transfers: Sequence[Transfer], reaches: Mapping[tuple[str, str], Reach]
-) -> float:
-    """Until the last node has its rows; infinite where no way is known."""
-    longest = 0.0
-    for transfer in transfers:
-        reach = reaches.get((transfer.source, transfer.target))
-        if reach is None or reach.rate_bps <= 0:
-            return float("inf")
-        blocks = range(transfer.first, transfer.last)
-        size = sum(rows_bytes(costs[block], 0, tokens, transfer.heads) for block in blocks)
-        longest = max(longest, size * 8e6 / reach.rate_bps + WAYS * reach.delay_us)
-    return longest
-
-
-def prefill_us(  # noqa: PLR0917 what is computed, where, and what is known of it
     costs: Sequence[BlockCost],
-    tokens: int,
-    phone: str,
-    route: Sequence[Stop],
-    speeds: Mapping[str, int],
+    begin: int,
+    end: int,
+    transfers: Sequence[Transfer],
     reaches: Mapping[tuple[str, str], Reach],
 ) -> float:
-    """Of `tokens` from the phone through the route; infinite where a speed or a way is not known."""
-    total, before, entering = 0.0, phone, 8 * tokens
-    for stop in route:
-        speed = speeds.get(stop.node, 0)
-        if speed <= 0:
-            return float("inf")
-        flops = sum(work.flops for work in step_work(costs, stop.first, stop.last, 0, tokens))
-        total += flops * 1e6 / speed
-        if stop.node != before:
-            reach = reaches.get((before, stop.node))
-            if reach is None or reach.rate_bps <= 0:
-                return float("inf")
-            total += entering * 8e6 / reach.rate_bps + reach.delay_us
-        before, entering = stop.node, _leaving_bytes(costs, stop.last - 1, tokens)
+    """Until the last node has the rows of the tokens begin..end-1; infinite where no way is known."""
+    sizes: dict[tuple[str, str], int] = {}
+    for transfer in transfers:
+        blocks, pair = range(transfer.first, transfer.last), (transfer.source, transfer.target)
+        size = sum(rows_bytes(costs[block], begin, end, transfer.heads) for block in blocks)
+        sizes[pair] = sizes.get(pair, 0) + size
+    return max((_over(reaches.get(pair), size, WAYS) for pair, size in sizes.items()), default=0.0)
+
+
+def rounds_us(  # noqa: PLR0917 what is computed, where, and what is known of it
+    costs: Sequence[BlockCost],
+    rounds: Sequence[tuple[int, int]],
+    phone: str,
+    route: Sequence[Stop],
+    speeds: Mapping[str, Speed],
+    reaches: Mapping[tuple[str, str], Reach],
+) -> float:
+    """Of rounds (tokens before, tokens) from the phone through the route and back; infinite if a thing is unknown."""
+    total = 0.0
+    for before, tokens in rounds:
+        at, entering = phone, 8 * tokens
+        for stop in route:
+            speed = speeds.get(stop.node)
+            if speed is None:
+                return ENDLESS
+            total += speed.effort([step_work(costs, stop.first, stop.last, before, tokens)]) * 1e6 / speed.flops_per_s
+            total += _over(reaches.get((at, stop.node)), entering) if stop.node != at else 0.0
+            at, entering = stop.node, _leaving_bytes(costs, stop.last - 1, tokens)
+        total += _over(reaches.get((at, phone)), 8) if at != phone else 0.0
     return total
+
+
+def _over(reach: Reach | None, size_bytes: int, ways: int = 1) -> float:
+    if reach is None or reach.rate_bps <= 0:
+        return ENDLESS
+    return size_bytes * 8e6 / reach.rate_bps + ways * reach.delay_us
 
 
 def _leaving_bytes(costs: Sequence[BlockCost], block: int, tokens: int) -> int:

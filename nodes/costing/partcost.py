@@ -1,15 +1,16 @@
 """What a part of a layer costs the node that runs it: modelled work, and memory. Pure.
 
-Rules: weights are counted in the smallest pieces, single heads, so that what two parts on a node have in common, or a
-part and the whole layer while one takes the place of the other, is there once.
+Rules: weights are counted in the smallest pieces, single heads and bundles of columns, so that what two parts on a node
+have in common, or a part and the whole layer while one takes the place of the other, is there once. Parts that cut
+through a bundle count their pieces of it apart.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from nodes.models.shares import (
     FLOAT_BYTES,
     MLP,
-    NORM,
     PROJ,
     Columns,
     Heads,
@@ -18,8 +19,10 @@ from nodes.models.shares import (
     SplitConfig,
     cache_bytes_per_token,
     flops,
+    layer_shares,
     output_bytes_per_token,
     share_of,
+    smallest,
     weight_bytes,
 )
 from nodes.pieces import Piece
@@ -66,16 +69,14 @@ def held_bytes(costs: Sequence[BlockCost], piece: Piece) -> tuple[dict[tuple[int
     split, share = costs[first].split, share_of(name)
     if split is None or last != first + 1:
         raise ShareError("only a layer has parts")
-    weights = {(first, str(one)): weight_bytes(split, one) for one in _smallest(share)}
+    weights = {(first, str(one)): weight_bytes(split, one) for one in smallest(split, share)}
     return weights, working_bytes(split, share, costs[first].output_shape[1])
 
 
 def _pieces(cost: BlockCost) -> dict[str, int]:
-    if cost.split is None:
-        return {"": cost.weight_bytes}
-    parts: list[Share] = [Heads((i,)) for i in range(cost.split.movable)]
-    return {str(part): weight_bytes(cost.split, part) for part in (NORM, *parts, PROJ, MLP)}
+    return {"": cost.weight_bytes} if cost.split is None else _layer_pieces(cost.split)
 
 
-def _smallest(share: Share) -> list[Share]:
-    return [Heads((i,), share.rows) for i in share.numbers] if isinstance(share, Heads) else [share]
+@lru_cache
+def _layer_pieces(split: SplitConfig) -> dict[str, int]:
+    return {str(share): weight_bytes(split, share) for share in layer_shares(split)}

@@ -11,13 +11,10 @@ these need: hops are many, and a token is small.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from nodes.models.shares import MLP, PROJ, SUM, Share, ShareError, Whole, closing, share_of
 from nodes.models.splits import Split
 from nodes.proto.data_pb2 import Header, Hop, Placed
-
-share_named = lru_cache(maxsize=4096)(share_of)  # every frame names its parts
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,7 @@ class Layer:
 
     @property
     def split(self) -> Split:
-        return Split(self.hop.node, tuple((placed.node, share_named(placed.part)) for placed in self.hop.parts))
+        return Split(self.hop.node, tuple((placed.node, share_of(placed.part)) for placed in self.hop.parts))
 
     @property
     def close(self) -> Whole:
@@ -133,6 +130,7 @@ def _short(header: Header, layer: Layer, own: Sequence[Placed], *, part: str, la
         position=header.position,
         tokens=header.tokens,
         ended=header.ended,
+        resumed=header.resumed,
         part=part,
         lane=lane,
     )

@@ -25,6 +25,7 @@ class Gathered:
     x: Tensor
     arrived: Mapping[str, Tensor]  # by name of the part that gave it
     size_bytes: int  # charged; whoever takes it gives it back
+    life: int  # of the node, in which it is charged: how often it has been down
 
 
 @dataclass(slots=True, eq=False)
@@ -45,6 +46,7 @@ class Gather:
     def __init__(self, lock: threading.Lock, memory: Memory, timer: Timer) -> None:
         self._lock, self._memory, self._timer = lock, memory, timer
         self._waiting: dict[Key, _Waiting] = {}
+        self._life = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -73,10 +75,11 @@ class Gather:
             if waiting.header is None or waiting.x is None or not waiting.wanted <= waiting.arrived.keys():
                 return None
             self._remove(key)
-            return Gathered(waiting.header, waiting.x, waiting.arrived, waiting.size_bytes)
+            return Gathered(waiting.header, waiting.x, waiting.arrived, waiting.size_bytes, self._life)
 
     def clear(self) -> None:
         """The node is down; the lock is held, and the memory is cleared by its owner."""
+        self._life += 1
         for key in list(self._waiting):
             self._remove(key)
 

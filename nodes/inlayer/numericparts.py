@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import torch
 
-from nodes.inlayer.parts import Part, part
-from nodes.models.shares import Heads, share_of
+from nodes.inlayer.parts import Part, gathered, pieces, split_config
+from nodes.models.shares import Heads, Need, needs, share_of
 from nodes.prepare.weights import populate
 from nodes.runtime.rawtensors import raw, view
 from nodes.runtime.slicing import SliceError
@@ -13,12 +13,29 @@ from nodes.session.caches import Caches
 from nodes.slices import BadTensor, Kept, LoadedPart
 from nodes.wire.codec import Tensor
 
+Found = Mapping[Need, torch.Tensor]
 
-def load_part(family: str, weights: Mapping[str, torch.Tensor], block: int, name: str) -> LoadedPart:
-    """Of the layer that is unit `block`, cut out of the whole weights. Raises SliceError, ShareError."""
-    held = part(family, weights, block - 1, name)  # the first unit is the embedding
+
+def load_part(family: str, found: Found, block: int, name: str) -> LoadedPart:
+    """Of the layer that is unit `block`. Raises SliceError, ShareError."""
+    held = Part(split_config(family), layer_of(block), share_of(name), found)
     populate(held.weights.values())
     return LoadedPart(_Run(held, block), held.digest)
+
+
+def cut_out(family: str, weights: Mapping[str, torch.Tensor], block: int, name: str) -> Found:
+    """What a part needs of the whole weights, where they lie. Raises SliceError, ShareError."""
+    return pieces(weights, needs(split_config(family), layer_of(block), share_of(name)))
+
+
+def put_together(family: str, received: Mapping[str, Tensor], block: int, name: str) -> Found:
+    """What a part needs of the smallest parts that it is made of. Raises SliceError, ShareError, BadTensor."""
+    found = {label: view(tensor) for label, tensor in received.items()}
+    return gathered(needs(split_config(family), layer_of(block), share_of(name)), found)
+
+
+def layer_of(block: int) -> int:
+    return block - 1  # the first unit is the embedding
 
 
 class _Run:

@@ -14,7 +14,7 @@ from nodes.models.cache import Cache
 from nodes.models.config import config_of
 from nodes.models.decoders import GptConfig, LlamaConfig
 from nodes.models.layers import Steps
-from nodes.models.shapes import Cut
+from nodes.models.shapes import Cut, cut_of
 from nodes.models.shares import (
     MLP,
     MLP_NORM,
@@ -174,6 +174,33 @@ def pieces(weights: Mapping[str, torch.Tensor], wanted: Iterable[Need]) -> dict[
         whole = weights[name]
         found[need] = whole if isinstance(need, str) else whole.narrow(need.dim, need.begin, need.end - need.begin)
     return found
+
+
+def gathered(wanted: Iterable[Need], found: Mapping[str, torch.Tensor]) -> dict[Need, torch.Tensor]:
+    """The same of weights that came cut otherwise, by name (`Cut`). Raises SliceError if something is missing."""
+    cuts = sorted((cut for name in found if (cut := cut_of(name))), key=lambda cut: (cut.weight, cut.begin))
+    return {need: found[str(need)] if str(need) in found else _filled(need, cuts, found) for need in wanted}
+
+
+def whole_again(found: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights by name, those that came in cuts put together. Raises SliceError."""
+    names = dict.fromkeys(cut.weight if (cut := cut_of(name)) else name for name in found)
+    return {str(name): tensor for name, tensor in gathered(names, found).items()}
+
+
+def _filled(need: Need, cuts: Iterable[Cut], found: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Out of cuts, in the order in which they lie."""
+    name, reached, end = (need, 0, None) if isinstance(need, str) else (need.weight, need.begin, need.end)
+    filled: list[torch.Tensor] = []
+    for cut in (cut for cut in cuts if cut.weight == name and cut.end > reached):
+        upto = cut.end if end is None else min(cut.end, end)
+        if cut.begin > reached or upto <= reached:
+            break
+        filled.append(found[str(cut)].narrow(cut.dim, reached - cut.begin, upto - reached))
+        dim, reached = cut.dim, upto
+    if not filled or (end is not None and reached < end):
+        raise SliceError(f"weight {need} is missing")
+    return torch.cat(filled, dim)
 
 
 def laid(wanted: Iterable[Need], found: Mapping[Need, torch.Tensor]) -> Weights:

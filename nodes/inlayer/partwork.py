@@ -1,23 +1,25 @@
 """The agent's work on layers by parts: each part a job of the modelled device, each output sent to where it is needed.
 
-Where what goes is in `inlayer`, what waits for what in `gather`. What stays on a node does not travel.
+Where what goes is in `frames`, what waits for what in `gather`. What stays on a node does not travel.
 
 Rules: as for slices: a part that is not here, and caches that are not what the round goes on from, go straight to the
-phone by name; nothing is tried twice. The layer is one span of the request, each part a `part` record of the journal.
+phone by name; nothing is tried twice. What travels within a layer may have fewer bits, as between layers, partial sums
+too: each is rounded once, and added up in float32. The layer is one span of the request, each part a `part` record of
+the journal, with the error of each rounding.
 """
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from nodes.clock import Clock, Timer
-from nodes.compute.device import Device, Job
 from nodes.compute.memory import Memory, MemoryRefused
 from nodes.costing.partcost import part_work
 from nodes.hopfailure import HopFailed
-from nodes.inlayer.frames import Layer, back, layer_of, passed, share_named, to_end, to_middle, to_shares
-from nodes.inlayer.gather import Gather
+from nodes.inlayer.frames import Layer, back, layer_of, passed, to_end, to_middle, to_shares
+from nodes.inlayer.gather import Gather, Gathered
+from nodes.intake import Intake, Task
 from nodes.models.shares import (
     MLP_NORM,
     MLP_SUM,
@@ -30,14 +32,13 @@ from nodes.models.shares import (
     ShareError,
     Whole,
     closing,
+    share_of,
 )
 from nodes.pieces import Piece
 from nodes.proto.data_pb2 import Header, Span
-from nodes.session.sessions import CacheLost, Sessions
 from nodes.shelf import Shelf
-from nodes.slices import BadTensor, Costs, LoadedPart
+from nodes.slices import Costs, Work
 from nodes.wire.codec import Tensor
-from nodes.wire.kvshipping import Rows
 from nodes.wire.outbox import Outbox
 from nodes.wire.transport import Busy
 
@@ -49,7 +50,6 @@ class Around(Protocol):
 
     clock: Clock
     costs: Costs
-    device: Device
     outbox: Outbox
 
     def fail(self, header: Header, code: str, why: str) -> None: ...
@@ -59,41 +59,31 @@ class Around(Protocol):
         ...
 
 
-@dataclass(slots=True, eq=False)
-class _Task:
-    """One part with what it takes."""
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A tensor that travels within the layer."""
 
-    header: Header
-    share: Share
-    x: Tensor
-    charged_bytes: int
-    arrival_us: int
-    life: int  # of the node
-    loaded: LoadedPart
-    arrived: Mapping[str, Tensor] = field(default_factory=dict)
-
-    @property
-    def heads(self) -> tuple[int, ...]:
-        return self.share.numbers if isinstance(self.share, Heads) else ()
+    size_bytes: int
+    wire: str  # "": as it was
+    relative_error: float
 
 
 class PartWork:
-    """`lock` is the agent's, which guards memory and shelf; `batch`: how many jobs may run together, by model."""
+    """`lock` is the agent's, which guards memory and shelf."""
 
     def __init__(  # noqa: PLR0917 the parts of an agent
         self,
         name: str,
         agent: Around,
+        intake: Intake,
         lock: threading.Lock,
         memory: Memory,
         shelf: Shelf,
-        sessions: Sessions,
         timer: Timer,
         record: Any,
-        batch: Mapping[str, int],
     ) -> None:
-        self._name, self._agent, self._lock, self._memory = name, agent, lock, memory
-        self._shelf, self._sessions, self._record, self._batch = shelf, sessions, record, batch
+        self._name, self._agent, self._intake, self._lock, self._memory = name, agent, intake, lock, memory
+        self._shelf, self._record = shelf, record
         self._gather = Gather(lock, memory, timer)
 
     def clear(self) -> None:
@@ -109,7 +99,7 @@ class PartWork:
             if not header.part:
                 self._begin(header, layer, tensor)
                 return
-            share = share_named(header.part)
+            share = share_of(header.part)
             if header.arrived:
                 self._wait(header, _closing(share), tensor, None)
             elif share in {PROJ, SUM} and isinstance(share, Whole):
@@ -134,101 +124,52 @@ class PartWork:
         """With the others that `close` takes."""
         whole = self._gather.put(close, header, tensor, wanted)
         if whole is not None:
-            self._take(whole.header, close, whole.x, whole.arrived, whole.size_bytes)
+            self._take(whole.header, close, whole.x, whole)
 
-    def _take(
-        self,
-        header: Header,
-        share: Share,
-        x: Tensor,
-        arrived: Mapping[str, Tensor] | None = None,
-        charged_bytes: int | None = None,
-    ) -> None:
-        """Makes a job of it; `charged_bytes` of memory are taken for it already (None: none)."""
-        block = layer_of(header).block
-        piece = Piece(header.model, block, block + 1, str(share))
+    def _take(self, header: Header, share: Share, x: Tensor, whole: Gathered | None = None) -> None:
+        """Makes a job of it; `whole`: with what it adds up, all of which is charged already."""
+        layer, given, taken_bytes = layer_of(header), whole.arrived if whole else {}, whole.size_bytes if whole else 0
+        piece = Piece(header.model, layer.block, layer.block + 1, str(share))
         with self._lock:
             loaded, life = self._shelf.parts.get(piece), self._shelf.life
-            if loaded is not None and charged_bytes is None:
-                self._memory.take(f"the input of {share} of request {header.request_id}", x.size_bytes)
-            elif loaded is None and charged_bytes is not None:
-                self._memory.give(charged_bytes)
-        if loaded is None:
-            raise HopFailed("UNKNOWN_SLICE", f"{piece} is not here")
-        charged_bytes = x.size_bytes if charged_bytes is None else charged_bytes
-        now_us = self._agent.clock.now_us()
-        task = _Task(header, share, x, charged_bytes, now_us, life, loaded, arrived or {})
-        pulls = self._admit(task, block)
-        if pulls:
-            threading.Thread(target=self._pull_first, args=(task, pulls), name="pull", daemon=True).start()
-        else:
-            self._submit(task)
-
-    def _admit(self, task: _Task, block: int) -> Sequence[Rows]:
-        """The keys and values that have to come first."""
-        header = task.header
-        if not task.heads or not header.session:
-            return ()
-        _, placed = layer_of(header).placed(task.share)
+        if whole is not None and whole.life != life:
+            return  # it went down with the node
         try:
-            return self._sessions.admit(header, block, block + 1, placed.kv_sources, task.heads)
-        except (CacheLost, MemoryRefused) as error:
-            self._give_back(task)
-            code = "CACHE_LOST" if isinstance(error, CacheLost) else "OUT_OF_MEMORY"
-            raise HopFailed(code, str(error)) from error
+            if loaded is None:
+                raise HopFailed("UNKNOWN_SLICE", f"{piece} is not here")
+            work = self._work(header, share, x, given)
+            sources = layer.placed(share)[1].kv_sources if header.session and piece.heads else ()
+            if whole is None:
+                taken_bytes = self._intake.take(f"the input of {share} of request {header.request_id}", x, life)
+        except (HopFailed, ShareError):
+            self._intake.give_back(taken_bytes, life)
+            raise
+        task = Task(
+            header,
+            piece,
+            (work,),
+            self._agent.clock.now_us(),
+            taken_bytes,
+            life,
+            lambda kept: loaded.run(x, kept, given),
+            lambda start_us, end_us, output: self._done(task, share, x, (start_us, end_us), output),
+        )
+        self._intake.put(task, sources)
 
-    def _pull_first(self, task: _Task, pulls: Sequence[Rows]) -> None:
-        left_us = task.header.deadline_us - self._agent.clock.now_us()
-        try:
-            self._sessions.pull(pulls, max(left_us, 1) / 1e6, "switch")
-        except CacheLost as lost:
-            self._give_back(task)
-            self._agent.fail(task.header, "CACHE_LOST", str(lost))
-            return
-        if task.life == self._shelf.life:
-            task.arrival_us = self._agent.clock.now_us()
-            self._submit(task)
-
-    def _submit(self, task: _Task) -> None:
-        header, layer = task.header, layer_of(task.header)
-        split = self._agent.costs[header.model][layer.block].split
+    def _work(self, header: Header, share: Share, x: Tensor, arrived: Mapping[str, Tensor]) -> Work:
+        split = self._agent.costs[header.model][layer_of(header).block].split
         assert split is not None  # it has been loaded
-        tokens, before = task.x.shape[1], header.position if header.session else 0
-        work = part_work(split, task.share, tokens, before, [share_named(name) for name in task.arrived])
+        before = header.position if header.session else 0
+        return part_work(split, share, x.shape[1], before, [share_of(name) for name in arrived])
 
-        def done(start_us: int, end_us: int, late_us: int, output: Tensor | HopFailed) -> None:
-            if late_us and work.flops:  # what counts nothing in the model is no yardstick
-                self._record("overrun", end_us, node=self._name, request=header.request_id, late_us=late_us)
-            self._done(task, start_us, end_us, output)
-
-        piece = Piece(header.model, layer.block, layer.block + 1, str(task.share))
-        batch = self._batch.get(header.model, 1)
-        self._agent.device.submit(Job((work,), task.arrival_us, lambda: self._run(task), done, piece, batch))
-
-    def _run(self, task: _Task) -> Tensor | HopFailed:
-        header, block = task.header, layer_of(task.header).block
-        if header.deadline_us and self._agent.clock.now_us() > header.deadline_us:
-            return HopFailed("DEADLINE", "the request was given up before it could begin")
-        try:
-            if task.heads and header.session:
-                attend = lambda kept: task.loaded.run(task.x, kept, {})  # noqa: E731
-                return self._sessions.run(header, block, block + 1, attend, task.heads)
-            return task.loaded.run(task.x, None, task.arrived)
-        except BadTensor as error:
-            return HopFailed("BAD_TENSOR", str(error))
-        except CacheLost as error:
-            return HopFailed("CACHE_LOST", str(error))
-
-    def _done(self, task: _Task, start_us: int, end_us: int, output: Tensor | HopFailed) -> None:
-        self._give_back(task)
-        header = task.header
+    def _done(self, task: Task, share: Share, x: Tensor, turn_us: tuple[int, int], output: Tensor | HopFailed) -> None:
+        header, (start_us, end_us) = task.header, turn_us
         if isinstance(output, HopFailed):
             self._agent.fail(header, output.code, str(output))
             return
         request, place = header.request_id, {"session": header.session, "position": header.position}
-        block, part = layer_of(header).block, str(task.share)
         try:
-            sent_bytes = self._send_on(task, output, end_us)
+            sent = self._send_on(header, share, x, output, end_us)
         except (HopFailed, MemoryRefused) as failure:
             code = failure.code if isinstance(failure, HopFailed) else "OUT_OF_MEMORY"
             self._agent.fail(header, code, str(failure))
@@ -236,33 +177,34 @@ class PartWork:
         except ShareError as error:
             self._agent.fail(header, "BAD_ROUTE", str(error))
             return
-        times = {"queue_us": start_us - task.arrival_us, "compute_us": end_us - start_us}
-        told = {"layer": block, "part": part, **times, "sent_bytes": sent_bytes}
+        times = {"queue_us": start_us - task.ready_us, "compute_us": end_us - start_us}
+        told = {"layer": task.piece.first, "part": task.piece.part, **times}
+        told["sent_bytes"] = sum(one.size_bytes for one in sent)
+        if rounded := [{"wire": one.wire, "relative_error": one.relative_error} for one in sent if one.wire]:
+            told["rounded"] = rounded
         self._record("part", end_us, node=self._name, request=request, **place, **told)
 
     # --- what comes of it
 
-    def _send_on(self, task: _Task, output: Tensor, end_us: int) -> int:
-        """To all who need it; the bytes that travel within the layer."""
-        header, share = task.header, task.share
+    def _send_on(self, header: Header, share: Share, x: Tensor, output: Tensor, end_us: int) -> list[_Sent]:
+        """What came of `x`, to all who need it; what of it travels within the layer."""
         layer = layer_of(header)
         if share == NORM:
-            sent_bytes = self._send_all(header, layer.close, output)
-            address, sent = to_middle(header, layer.close)
-            return sent_bytes + self._send(address, sent, task.x)
+            sent = self._send_all(header, layer.close, output)
+            return sent + self._send(*to_middle(header, layer.close), x)
         if isinstance(share, Heads | Columns):
             return self._send(*back(header), output)
         if share in {PROJ, SUM}:
             if not layer.split.columns:
                 return self._send(*to_end(header), output)
             self._take(header, MLP_NORM, output)
-            return 0
+            return []
         if share == MLP_NORM:
-            self._wait(header, MLP_SUM, task.x, layer.shares(MLP_SUM))
+            self._wait(header, MLP_SUM, x, layer.shares(MLP_SUM))
             return self._send_all(header, MLP_SUM, output)
         self._end(header, end_us)
         self._agent.forward(header, output, end_us)
-        return 0
+        return []
 
     def _end(self, header: Header, end_us: int) -> None:
         """The layer's result is there."""
@@ -271,22 +213,22 @@ class PartWork:
             if span.kind == LAYER and not span.end_us:
                 span.node, span.end_us = self._name, end_us
 
-    def _send_all(self, header: Header, close: Whole, output: Tensor) -> int:
-        return sum(self._send(address, sent, output) for address, sent in to_shares(header, close))
+    def _send_all(self, header: Header, close: Whole, output: Tensor) -> list[_Sent]:
+        return [one for address, sent in to_shares(header, close) for one in self._send(address, sent, output)]
 
-    def _send(self, address: str, header: Header, tensor: Tensor) -> int:
+    def _send(self, address: str, header: Header, tensor: Tensor) -> list[_Sent]:
+        """Nothing, where it stays on the node: then it is not rounded either."""
+        sent: list[_Sent] = []
+        if address != self._agent.outbox.address:
+            tensor, error = self._agent.outbox.pack(address, header, tensor)
+            sent.append(_Sent(tensor.size_bytes, tensor.wire, error))
         header.sent_us = self._agent.clock.now_us()
         try:
             self._agent.outbox.send(address, header, tensor)
         except Busy as busy:
             self._agent.fail(header, "BUSY", str(busy))
-            return 0
-        return 0 if address == self._agent.outbox.address else tensor.size_bytes
-
-    def _give_back(self, task: _Task) -> None:
-        with self._lock:
-            if task.life == self._shelf.life:
-                self._memory.give(task.charged_bytes)
+            return []
+        return sent
 
 
 def _closing(share: Share) -> Whole:

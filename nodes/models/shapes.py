@@ -5,11 +5,13 @@ crosses it; where two things must cross they lie behind one another in dimension
 is always 1. -1 in a shape is the number of tokens, which a text brings with it.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 Shape = tuple[int, ...]
+CUT = re.compile(r"(.+)\[(\d):(\d+)-(\d+)\]")
 OutputClass = Literal["raw", "feature", "public"]
 
 
@@ -31,6 +33,16 @@ class Cut:
     dim: int
     begin: int
     end: int
+
+    def __str__(self) -> str:
+        """What it is called on the way to another node; `cut_of` is the inverse."""
+        return f"{self.weight}[{self.dim}:{self.begin}-{self.end}]"
+
+
+def cut_of(name: str) -> Cut | None:
+    """None: the name is that of a whole weight."""
+    found = CUT.fullmatch(name)
+    return Cut(found[1], int(found[2]), int(found[3]), int(found[4])) if found else None
 
 
 def linear(name: str, inputs: int, outputs: int, *, bias: bool = True) -> dict[str, Shape]:

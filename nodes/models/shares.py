@@ -19,6 +19,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from math import prod
 from typing import Literal
 
@@ -26,6 +27,7 @@ from nodes.models.decoders import GptConfig, LlamaConfig
 from nodes.models.shapes import Cut, Shape
 
 FLOAT_BYTES = 4
+BUNDLES = 16  # of columns: what is counted and travels as one, where two parts may have some in common
 SplitConfig = GptConfig | LlamaConfig  # of the families whose layers have parts
 Need = Cut | str  # rows or columns of a weight, or all of it
 WholeName = Literal["norm", "proj", "sum", "mlp", "mlp:norm", "mlp:sum"]
@@ -96,6 +98,7 @@ MLP, MLP_NORM, MLP_SUM = Whole("mlp"), Whole("mlp:norm"), Whole("mlp:sum")
 WHOLES = {str(share): share for share in (NORM, PROJ, SUM, MLP, MLP_NORM, MLP_SUM)}
 
 
+@lru_cache(maxsize=4096)  # every frame names its parts
 def share_of(text: str) -> Share:
     """`str` of a share back to the share. Raises ShareError, for other spellings of the same part, too."""
     found = SYNTAX.fullmatch(text)
@@ -161,6 +164,30 @@ def needs(config: SplitConfig, layer: int, share: Share) -> tuple[Need, ...]:
             return tuple(config.columns(layer, begin, end).values())
         case Whole(name):
             return config.whole(layer)[name]
+
+
+def smallest(config: SplitConfig, share: Share) -> tuple[Share, ...]:
+    """What it is made of and may have in common with another part: single heads, bundles of columns. ShareError."""
+    check(config, share)
+    if isinstance(share, Heads):
+        return tuple(Heads((i,), share.rows) for i in share.numbers)
+    if isinstance(share, Columns):
+        inner = (i for i in bundles(config) if share.begin < i < share.end)
+        return tuple(Columns(begin, end) for begin, end in pairwise((share.begin, *inner, share.end)))
+    if share == MLP:
+        return (MLP_NORM, *smallest(config, Columns(0, config.hidden)), MLP_SUM)
+    return (share,)
+
+
+@lru_cache
+def layer_shares(config: SplitConfig) -> tuple[Share, ...]:
+    """What a whole layer is made of, as `smallest` has it."""
+    return (NORM, *(Heads((i,)) for i in range(config.movable)), PROJ, *smallest(config, MLP))
+
+
+def bundles(config: SplitConfig) -> tuple[int, ...]:
+    """Where they begin, and the end of the last."""
+    return tuple(config.hidden * i // BUNDLES for i in range(BUNDLES + 1))
 
 
 def shape_of(config: SplitConfig, need: Need) -> Shape:

@@ -2,7 +2,8 @@
 
 Rules: a session sends its next round when the one before has ended; a round that is lost is followed by a new life of
 the session, at once when there is another route, else when there is one, and once a second until the session's
-deadline. What a session is, and which round is next, is in `generation`.
+deadline. Where others have stood by, they are asked first how much they have, and the session goes on from there. What
+a session is, and which round is next, is in `generation`.
 """
 
 import threading
@@ -13,23 +14,26 @@ from typing import Any, Protocol
 
 from nodes.agent import Record
 from nodes.clock import Alarm, Clock, Timer
-from nodes.costing.kvcost import Reach, Stop, Transfer, copy_us, prefill_us
-from nodes.phone.generation import LOST, Generate, Round, Session, transfers
+from nodes.compute.processor import Speed
+from nodes.costing.kvcost import ENDLESS, Reach, Stop, Transfer, copy_us, rounds_us
+from nodes.phone.generation import LOST, Generate, Round, Session, transfers, witnesses
 from nodes.phone.streams import Samples, StreamSpec
-from nodes.proto.data_pb2 import Header, Hop
+from nodes.proto.data_pb2 import Header, Held, Hop
 from nodes.slices import Costs
 from nodes.wire.codec import Tensor
 
 RETRY_US = 1_000_000  # between two tries of a session over the same route
+ASK_S = 0.3  # who stands by and does not answer in that time is not waited for
 TOKEN_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the controller has told of the network: FLOP/s by node, ways by two addresses."""
+    """What the controller has told of the network: speeds by node, ways by two addresses."""
 
-    speeds: Mapping[str, int] = field(default_factory=dict)
+    speeds: Mapping[str, Speed] = field(default_factory=dict)
     reaches: Mapping[tuple[str, str], Reach] = field(default_factory=dict)
+    copied_us: int = 0  # when keys and values were copied ahead to all who lack them; 0: they were not
 
 
 class Ended(Protocol):
@@ -65,6 +69,10 @@ class Sender(Protocol):
         """Sends without an answer."""
         ...
 
+    def kept_at(self, source: Held, model: str, deadline_s: float) -> Mapping[tuple[str, int], int]:
+        """(session, life) -> tokens, of the sessions at another node; empty when it does not answer."""
+        ...
+
 
 @dataclass(slots=True, eq=False)
 class _Chat:
@@ -75,8 +83,10 @@ class _Chat:
     spec: Generate
     input: int
     begun_us: int
-    first_us: int | None = None  # when its first token came
+    came_us: list[int] = field(default_factory=list)  # of each token
     replays: int = 0
+    resumes: int = 0
+    broken: bool = False  # those who have stood by are to be asked
     last: Round | None = None
     pending: int | None = None  # the request that is on its way
     waiting: Alarm | None = None  # for a route or a second
@@ -98,6 +108,7 @@ class Chats:
     ) -> None:
         self._sender, self._samples, self._clock, self._timer, self._record = sender, samples, clock, timer, record
         self._address, self._costs, self._known = address, costs, Known()
+        self._down: frozenset[str] = frozenset()
         self._lock = threading.Lock()
         self._chats: dict[str, _Chat] = {}  # not yet over
         self._closed = False
@@ -122,7 +133,7 @@ class Chats:
     def switched(self, lost: Collection[str], known: Known) -> None:
         """There are new routes. `lost`: nodes that are down; what is on its way over them is given up."""
         with self._lock:
-            self._known = known
+            self._known, self._down = known, frozenset(lost)
             chats = list(self._chats.values())
             over = [chat.pending for chat in chats if chat.last and chat.last.touches(lost)]
             waiting = [chat for chat in chats if chat.waiting]
@@ -145,16 +156,20 @@ class Chats:
         with self._lock:
             if self._closed or session.name not in self._chats:
                 return
+            if chat.broken:
+                threading.Thread(target=self._resume, args=(chat,), name="resume", daemon=True).start()
+                return
             route, epoch = self._sender.take_route(chat.stream.name)
             if not route:
                 self._sender.give_back(epoch)
                 self._wait(chat)
                 return
-            if self._begins_anew(chat, route):
+            if self._begins_anew(chat, route, epoch):
                 session.lost()
             now = chat.last = session.next(route, epoch)
             chat.pending = self._sender.new_id()
             chat.replays += now.replay and not now.position
+            chat.resumes += now.resumed
         sent_us = self._clock.now_us() if due_us is None else due_us
         header = _header(chat, now, chat.pending)
         header.step = now.first_step(chat.spec.enters)
@@ -162,6 +177,7 @@ class Chats:
         tensor = tokens(now.given) if now.given else samples.inputs[chat.input]
         known = samples.tokens.get(chat.input, ())[now.ordinal : now.ordinal + 1]
         place = {"life": now.life, "position": now.position, "token": now.ordinal, "replay": now.replay}
+        place |= {"resumed": True} if now.resumed else {}
 
         def ended(error: str, done_us: int, tensor: Tensor | None) -> None:
             self._follow(chat, now, error, done_us, tensor)
@@ -169,20 +185,40 @@ class Chats:
         more = {"session": session.name, **place}
         self._sender.request(header, tensor, sent_us, tokens(known) if known else None, more, ended)
 
-    def _begins_anew(self, chat: _Chat, route: Sequence[Hop]) -> bool:
+    def _begins_anew(self, chat: _Chat, route: Sequence[Hop], epoch: int) -> bool:
         """Whether keys and values that would have to travel are computed again instead."""
-        session, known = chat.session, self._known
-        if chat.spec.kv == "copy" or not session.moves(route):
+        session = chat.session
+        if chat.spec.kv in {"copy", "replica"} or not session.moves(route):
             return False
-        if chat.spec.kv == "prefill":
-            return True
-        costs, tokens = self._costs[chat.stream.model], session.length + len(session.tokens)
+        return chat.spec.kv == "prefill" or self._cheaper_anew(chat, route, epoch)
+
+    def _cheaper_anew(self, chat: _Chat, route: Sequence[Hop], epoch: int) -> bool:
+        """What is reckoned to take longer until the next token; the choice is recorded."""
+        session, known, costs = chat.session, self._known, self._costs[chat.stream.model]
         moved = [pair for hop in route for pair in transfers(session.held, hop)]
         copies = [Transfer(old.address, address, old.first, old.last, len(old.heads)) for address, old in moved]
         stops = [Stop(hop.address, hop.first, hop.last) for hop in route]
-        speeds = {hop.address: known.speeds.get(hop.node, 0) for hop in route}
-        again_us = prefill_us(costs, tokens, self._address, stops, speeds, known.reaches)
-        return again_us < copy_us(costs, session.length, copies, known.reaches)
+        speeds = {hop.address: known.speeds[hop.node] for hop in route if hop.node in known.speeds}
+        length, said = session.length, len(session.tokens)
+        before = sum(t_us <= known.copied_us for t_us in chat.came_us) if known.copied_us else 0
+        begin = session.prompt + before - 1 if before else 0
+
+        def takes_us(*rounds: tuple[int, int]) -> float:
+            return rounds_us(costs, rounds, self._address, stops, speeds, known.reaches)
+
+        go_on_us = copy_us(costs, begin, length, copies, known.reaches) + takes_us((length, 1))
+        again_us = takes_us((0, session.prompt), (session.prompt, said))
+        self._record(
+            "kv_choice",
+            self._clock.now_us(),
+            session=session.name,
+            epoch=epoch,
+            choice="prefill" if again_us < go_on_us else "copy",
+            tokens=[begin, length],
+            copy_us=None if go_on_us == ENDLESS else round(go_on_us),
+            prefill_us=None if again_us == ENDLESS else round(again_us),
+        )
+        return again_us < go_on_us
 
     def _follow(self, chat: _Chat, done: Round, error: str, done_us: int, tensor: Tensor | None) -> None:
         """A round has ended: the next one, a new life, or the end."""
@@ -191,10 +227,12 @@ class Chats:
             if session.name not in self._chats:
                 return
             if not error and tensor is not None and (tensor.dtype, tensor.size_bytes) == ("int64", TOKEN_BYTES):
-                if session.took(done, int.from_bytes(tensor.data, "little")) and chat.first_us is None:
-                    chat.first_us = done_us
+                if session.took(done, int.from_bytes(tensor.data, "little")):
+                    chat.came_us.append(done_us)
             elif error in LOST:
-                session.lost()
+                chat.broken = bool(self._standing_by(chat))
+                if not chat.broken:
+                    session.lost()
                 if done.epoch == self._sender.epoch() and (error != "CACHE_LOST" or done.replay):
                     self._wait(chat)
                     return
@@ -206,6 +244,30 @@ class Chats:
             self._over(chat, error)
         else:
             self._go_on(chat)
+
+    def _standing_by(self, chat: _Chat) -> list[Held]:
+        costs = self._costs[chat.stream.model]
+
+        def keeps(hop: Hop) -> bool:
+            return any(cost.step and cost.step.kv_bytes_per_token for cost in costs[hop.first : hop.last])
+
+        return chat.session.standing_by(self._down, keeps)
+
+    def _resume(self, chat: _Chat) -> None:
+        """Asks those who have stood by how many tokens they have, and goes on from the fewest."""
+        session, tokens = chat.session, chat.session.length
+        with self._lock:
+            asked = self._standing_by(chat)
+        for held in asked:
+            there = self._sender.kept_at(held, chat.stream.model, ASK_S)
+            tokens = min(tokens, there.get((session.name, session.life), 0))
+            if not tokens:
+                break
+        with self._lock:
+            chat.broken = False
+            if not asked or not session.resume(tokens):
+                session.lost()
+        self._go_on(chat)
 
     def _wait(self, chat: _Chat) -> None:
         chat.waiting = self._timer.at(self._clock.now_us() + RETRY_US, lambda: self._wake(chat))
@@ -231,6 +293,11 @@ class Chats:
         if chat.last is not None and not self._closed:
             header = _header(chat, chat.last, self._sender.new_id())
             header.ended, header.deadline_us = True, now_us + chat.stream.deadline_us
+            for address in sorted(witnesses(header.route)):
+                told = Header(session=header.session, life=header.life, ended=True, deadline_us=header.deadline_us)
+                told.model, told.request_id = header.model, self._sender.new_id()
+                told.route.add(address=address)
+                self._sender.tell(told, Tensor("int64", (1, 0), b""))
             self._sender.tell(header, Tensor("int64", (1, 0), b""))
         self._record(
             "session",
@@ -239,12 +306,13 @@ class Chats:
             stream=chat.stream.name,
             input=chat.input,
             begun_us=chat.begun_us,
-            first_us=chat.first_us,
+            first_us=chat.came_us[0] if chat.came_us else None,
             done_us=now_us,
             outcome="failed" if error else "ok",
             error=error,
             tokens=session.tokens,
             replays=chat.replays,
+            resumes=chat.resumes,
         )
 
 
@@ -259,6 +327,7 @@ def _header(chat: _Chat, now: Round, id: int) -> Header:
         life=now.life,
         position=now.position,
         tokens=now.count,
+        resumed=now.resumed,
     )
 
 

@@ -19,7 +19,7 @@ from nodes.phone.chats import Chats, Ended, Known
 from nodes.phone.resultcache import ResultCache, key
 from nodes.phone.streams import Samples, StreamSpec
 from nodes.proto.agent_pb2 import Outcome
-from nodes.proto.data_pb2 import Header, Hop, Span
+from nodes.proto.data_pb2 import Header, Held, Hop, Span
 from nodes.wire.codec import Tensor, same
 from nodes.wire.quantise import relative_error
 
@@ -229,6 +229,9 @@ class Client:
 
     def tell(self, header: Header, tensor: Tensor) -> None:
         self._agent.tell(header, tensor)
+
+    def kept_at(self, source: Held, model: str, deadline_s: float) -> Mapping[tuple[str, int], int]:
+        return self._agent.kept_at(source, model, deadline_s)
 
     def _answer(self, header: Header, tensor: Tensor | None) -> None:
         error = "" if tensor is not None else header.error_code

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from nodes.proto import data_pb2 as nodes_dot_proto_dot_data__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17nodes/proto/agent.proto\x12\rtestbed.agent\x1a\x16nodes/proto/data.proto\"\x07\n\x05\x45mpty\"!\n\x0e\x43onnectRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\"\x1d\n\x0cStartRequest\x12\r\n\x05t0_us\x18\x01 \x01(\x03\"D\n\x08SliceRef\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05\x66irst\x18\x02 \x01(\r\x12\x0c\n\x04last\x18\x03 \x01(\r\x12\x0c\n\x04part\x18\x04 \x01(\t\"\x8c\x01\n\x0ePrepareRequest\x12&\n\x05slice\x18\x01 \x01(\x0b\x32\x17.testbed.agent.SliceRef\x12\x16\n\x0esource_address\x18\x02 \x01(\t\x12\x12\n\ndeadline_s\x18\x03 \x01(\x01\x12&\n\nkv_sources\x18\n \x03(\x0b\x32\x12.testbed.data.Held\"L\n\x0cPrepareReply\x12\n\n\x02ok\x18\x01 \x01(\x08\x12\x0b\n\x03why\x18\x02 \x01(\t\x12\x13\n\x0b\x62ytes_moved\x18\x03 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\"\x1f\n\x0bLoadRequest\x12\x10\n\x08load_ppm\x18\x01 \x01(\r\"\x17\n\tUpRequest\x12\n\n\x02up\x18\x01 \x01(\x08\"\x8d\x02\n\nNodeStatus\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\n\n\x02up\x18\x02 \x01(\x08\x12\x10\n\x08load_ppm\x18\x03 \x01(\r\x12\x10\n\x08queue_us\x18\x04 \x01(\x04\x12\x0e\n\x06queued\x18\x05 \x01(\r\x12\x19\n\x11memory_used_bytes\x18\x06 \x01(\x04\x12\x1a\n\x12memory_limit_bytes\x18\x07 \x01(\x04\x12\x11\n\trss_bytes\x18\x08 \x01(\x04\x12\r\n\x05\x63pu_s\x18\t \x01(\x01\x12\x0e\n\x06served\x18\n \x01(\x04\x12\x0f\n\x07refused\x18\x0b \x01(\x04\x12\x0e\n\x06\x62usy_s\x18\x0c \x01(\x01\x12\'\n\x06slices\x18\r \x03(\x0b\x32\x17.testbed.agent.SliceRef\"8\n\x05Route\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x1f\n\x04hops\x18\x02 \x03(\x0b\x32\x11.testbed.data.Hop\"\xed\x01\n\rSwitchRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12$\n\x06routes\x18\x02 \x03(\x0b\x32\x14.testbed.agent.Route\x12\x0c\n\x04lost\x18\n \x03(\t\x12%\n\x07reaches\x18\x0b \x03(\x0b\x32\x14.testbed.agent.Reach\x12@\n\x0b\x66lops_per_s\x18\x0c \x03(\x0b\x32+.testbed.agent.SwitchRequest.FlopsPerSEntry\x1a\x30\n\x0e\x46lopsPerSEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"U\n\x05Reach\x12\x14\n\x0c\x66rom_address\x18\x01 \x01(\t\x12\x12\n\nto_address\x18\x02 \x01(\t\x12\x10\n\x08rate_bps\x18\x03 \x01(\x04\x12\x10\n\x08\x64\x65lay_us\x18\x04 \x01(\x04\"[\n\x07Outcome\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\x04\x12\x0f\n\x07sent_us\x18\x03 \x01(\x03\x12\x0f\n\x07\x64one_us\x18\x04 \x01(\x03\x12\n\n\x02ok\x18\x05 \x01(\x08\"\xd3\x01\n\x0bPhoneStatus\x12\x0c\n\x04node\x18\x01 \x01(\t\x12;\n\tin_flight\x18\x02 \x03(\x0b\x32(.testbed.agent.PhoneStatus.InFlightEntry\x12(\n\x08outcomes\x18\x03 \x03(\x0b\x32\x16.testbed.agent.Outcome\x12\x0c\n\x04sent\x18\x04 \x01(\x04\x12\x10\n\x08\x66inished\x18\x05 \x01(\x08\x1a/\n\rInFlightEntry\x12\x0b\n\x03key\x18\x01 \x01(\x04\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\x32\xe9\x03\n\x05\x41gent\x12:\n\x05Start\x12\x1b.testbed.agent.StartRequest\x1a\x14.testbed.agent.Empty\x12\x45\n\x07Prepare\x12\x1d.testbed.agent.PrepareRequest\x1a\x1b.testbed.agent.PrepareReply\x12\x38\n\x07Release\x12\x17.testbed.agent.SliceRef\x1a\x14.testbed.agent.Empty\x12\x39\n\x06Status\x12\x14.testbed.agent.Empty\x1a\x19.testbed.agent.NodeStatus\x12;\n\x07SetLoad\x12\x1a.testbed.agent.LoadRequest\x1a\x14.testbed.agent.Empty\x12\x37\n\x05SetUp\x12\x18.testbed.agent.UpRequest\x1a\x14.testbed.agent.Empty\x12>\n\x07\x43onnect\x12\x1d.testbed.agent.ConnectRequest\x1a\x14.testbed.agent.Empty\x12\x32\n\x04Stop\x12\x14.testbed.agent.Empty\x1a\x14.testbed.agent.Empty2\x81\x01\n\x05Phone\x12<\n\x06Switch\x12\x1c.testbed.agent.SwitchRequest\x1a\x14.testbed.agent.Empty\x12:\n\x06Status\x12\x14.testbed.agent.Empty\x1a\x1a.testbed.agent.PhoneStatusb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17nodes/proto/agent.proto\x12\rtestbed.agent\x1a\x16nodes/proto/data.proto\"\x07\n\x05\x45mpty\"!\n\x0e\x43onnectRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\"\x1d\n\x0cStartRequest\x12\r\n\x05t0_us\x18\x01 \x01(\x03\"D\n\x08SliceRef\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05\x66irst\x18\x02 \x01(\r\x12\x0c\n\x04last\x18\x03 \x01(\r\x12\x0c\n\x04part\x18\x04 \x01(\t\"\x8c\x01\n\x0ePrepareRequest\x12&\n\x05slice\x18\x01 \x01(\x0b\x32\x17.testbed.agent.SliceRef\x12\x16\n\x0esource_address\x18\x02 \x01(\t\x12\x12\n\ndeadline_s\x18\x03 \x01(\x01\x12&\n\nkv_sources\x18\n \x03(\x0b\x32\x12.testbed.data.Held\"L\n\x0cPrepareReply\x12\n\n\x02ok\x18\x01 \x01(\x08\x12\x0b\n\x03why\x18\x02 \x01(\t\x12\x13\n\x0b\x62ytes_moved\x18\x03 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\":\n\rFollowRequest\x12)\n\x08\x66ollowed\x18\x01 \x03(\x0b\x32\x17.testbed.agent.Followed\";\n\x08\x46ollowed\x12\r\n\x05model\x18\x01 \x01(\t\x12 \n\x04held\x18\x02 \x01(\x0b\x32\x12.testbed.data.Held\"\x1f\n\x0bLoadRequest\x12\x10\n\x08load_ppm\x18\x01 \x01(\r\"\x17\n\tUpRequest\x12\n\n\x02up\x18\x01 \x01(\x08\"\x8d\x02\n\nNodeStatus\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\n\n\x02up\x18\x02 \x01(\x08\x12\x10\n\x08load_ppm\x18\x03 \x01(\r\x12\x10\n\x08queue_us\x18\x04 \x01(\x04\x12\x0e\n\x06queued\x18\x05 \x01(\r\x12\x19\n\x11memory_used_bytes\x18\x06 \x01(\x04\x12\x1a\n\x12memory_limit_bytes\x18\x07 \x01(\x04\x12\x11\n\trss_bytes\x18\x08 \x01(\x04\x12\r\n\x05\x63pu_s\x18\t \x01(\x01\x12\x0e\n\x06served\x18\n \x01(\x04\x12\x0f\n\x07refused\x18\x0b \x01(\x04\x12\x0e\n\x06\x62usy_s\x18\x0c \x01(\x01\x12\'\n\x06slices\x18\r \x03(\x0b\x32\x17.testbed.agent.SliceRef\"8\n\x05Route\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x1f\n\x04hops\x18\x02 \x03(\x0b\x32\x11.testbed.data.Hop\"\x87\x03\n\rSwitchRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12$\n\x06routes\x18\x02 \x03(\x0b\x32\x14.testbed.agent.Route\x12\x0c\n\x04lost\x18\n \x03(\t\x12%\n\x07reaches\x18\x0b \x03(\x0b\x32\x14.testbed.agent.Reach\x12@\n\x0b\x66lops_per_s\x18\x0c \x03(\x0b\x32+.testbed.agent.SwitchRequest.FlopsPerSEntry\x12M\n\x12memory_bytes_per_s\x18\r \x03(\x0b\x32\x31.testbed.agent.SwitchRequest.MemoryBytesPerSEntry\x12\x11\n\tcopied_us\x18\x0e \x01(\x03\x1a\x30\n\x0e\x46lopsPerSEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x36\n\x14MemoryBytesPerSEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"U\n\x05Reach\x12\x14\n\x0c\x66rom_address\x18\x01 \x01(\t\x12\x12\n\nto_address\x18\x02 \x01(\t\x12\x10\n\x08rate_bps\x18\x03 \x01(\x04\x12\x10\n\x08\x64\x65lay_us\x18\x04 \x01(\x04\"[\n\x07Outcome\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\x04\x12\x0f\n\x07sent_us\x18\x03 \x01(\x03\x12\x0f\n\x07\x64one_us\x18\x04 \x01(\x03\x12\n\n\x02ok\x18\x05 \x01(\x08\"\xd3\x01\n\x0bPhoneStatus\x12\x0c\n\x04node\x18\x01 \x01(\t\x12;\n\tin_flight\x18\x02 \x03(\x0b\x32(.testbed.agent.PhoneStatus.InFlightEntry\x12(\n\x08outcomes\x18\x03 \x03(\x0b\x32\x16.testbed.agent.Outcome\x12\x0c\n\x04sent\x18\x04 \x01(\x04\x12\x10\n\x08\x66inished\x18\x05 \x01(\x08\x1a/\n\rInFlightEntry\x12\x0b\n\x03key\x18\x01 \x01(\x04\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\x32\xa7\x04\n\x05\x41gent\x12:\n\x05Start\x12\x1b.testbed.agent.StartRequest\x1a\x14.testbed.agent.Empty\x12\x45\n\x07Prepare\x12\x1d.testbed.agent.PrepareRequest\x1a\x1b.testbed.agent.PrepareReply\x12\x38\n\x07Release\x12\x17.testbed.agent.SliceRef\x1a\x14.testbed.agent.Empty\x12<\n\x06\x46ollow\x12\x1c.testbed.agent.FollowRequest\x1a\x14.testbed.agent.Empty\x12\x39\n\x06Status\x12\x14.testbed.agent.Empty\x1a\x19.testbed.agent.NodeStatus\x12;\n\x07SetLoad\x12\x1a.testbed.agent.LoadRequest\x1a\x14.testbed.agent.Empty\x12\x37\n\x05SetUp\x12\x18.testbed.agent.UpRequest\x1a\x14.testbed.agent.Empty\x12>\n\x07\x43onnect\x12\x1d.testbed.agent.ConnectRequest\x1a\x14.testbed.agent.Empty\x12\x32\n\x04Stop\x12\x14.testbed.agent.Empty\x1a\x14.testbed.agent.Empty2\x81\x01\n\x05Phone\x12<\n\x06Switch\x12\x1c.testbed.agent.SwitchRequest\x1a\x14.testbed.agent.Empty\x12:\n\x06Status\x12\x14.testbed.agent.Empty\x1a\x1a.testbed.agent.PhoneStatusb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,6 +34,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SWITCHREQUEST_FLOPSPERSENTRY']._loaded_options = None
   _globals['_SWITCHREQUEST_FLOPSPERSENTRY']._serialized_options = b'8\001'
+  _globals['_SWITCHREQUEST_MEMORYBYTESPERSENTRY']._loaded_options = None
+  _globals['_SWITCHREQUEST_MEMORYBYTESPERSENTRY']._serialized_options = b'8\001'
   _globals['_PHONESTATUS_INFLIGHTENTRY']._loaded_options = None
   _globals['_PHONESTATUS_INFLIGHTENTRY']._serialized_options = b'8\001'
   _globals['_EMPTY']._serialized_start=66
@@ -48,28 +50,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREPAREREQUEST']._serialized_end=352
   _globals['_PREPAREREPLY']._serialized_start=354
   _globals['_PREPAREREPLY']._serialized_end=430
-  _globals['_LOADREQUEST']._serialized_start=432
-  _globals['_LOADREQUEST']._serialized_end=463
-  _globals['_UPREQUEST']._serialized_start=465
-  _globals['_UPREQUEST']._serialized_end=488
-  _globals['_NODESTATUS']._serialized_start=491
-  _globals['_NODESTATUS']._serialized_end=760
-  _globals['_ROUTE']._serialized_start=762
-  _globals['_ROUTE']._serialized_end=818
-  _globals['_SWITCHREQUEST']._serialized_start=821
-  _globals['_SWITCHREQUEST']._serialized_end=1058
-  _globals['_SWITCHREQUEST_FLOPSPERSENTRY']._serialized_start=1010
-  _globals['_SWITCHREQUEST_FLOPSPERSENTRY']._serialized_end=1058
-  _globals['_REACH']._serialized_start=1060
-  _globals['_REACH']._serialized_end=1145
-  _globals['_OUTCOME']._serialized_start=1147
-  _globals['_OUTCOME']._serialized_end=1238
-  _globals['_PHONESTATUS']._serialized_start=1241
-  _globals['_PHONESTATUS']._serialized_end=1452
-  _globals['_PHONESTATUS_INFLIGHTENTRY']._serialized_start=1405
-  _globals['_PHONESTATUS_INFLIGHTENTRY']._serialized_end=1452
-  _globals['_AGENT']._serialized_start=1455
-  _globals['_AGENT']._serialized_end=1944
-  _globals['_PHONE']._serialized_start=1947
-  _globals['_PHONE']._serialized_end=2076
+  _globals['_FOLLOWREQUEST']._serialized_start=432
+  _globals['_FOLLOWREQUEST']._serialized_end=490
+  _globals['_FOLLOWED']._serialized_start=492
+  _globals['_FOLLOWED']._serialized_end=551
+  _globals['_LOADREQUEST']._serialized_start=553
+  _globals['_LOADREQUEST']._serialized_end=584
+  _globals['_UPREQUEST']._serialized_start=586
+  _globals['_UPREQUEST']._serialized_end=609
+  _globals['_NODESTATUS']._serialized_start=612
+  _globals['_NODESTATUS']._serialized_end=881
+  _globals['_ROUTE']._serialized_start=883
+  _globals['_ROUTE']._serialized_end=939
+  _globals['_SWITCHREQUEST']._serialized_start=942
+  _globals['_SWITCHREQUEST']._serialized_end=1333
+  _globals['_SWITCHREQUEST_FLOPSPERSENTRY']._serialized_start=1229
+  _globals['_SWITCHREQUEST_FLOPSPERSENTRY']._serialized_end=1277
+  _globals['_SWITCHREQUEST_MEMORYBYTESPERSENTRY']._serialized_start=1279
+  _globals['_SWITCHREQUEST_MEMORYBYTESPERSENTRY']._serialized_end=1333
+  _globals['_REACH']._serialized_start=1335
+  _globals['_REACH']._serialized_end=1420
+  _globals['_OUTCOME']._serialized_start=1422
+  _globals['_OUTCOME']._serialized_end=1513
+  _globals['_PHONESTATUS']._serialized_start=1516
+  _globals['_PHONESTATUS']._serialized_end=1727
+  _globals['_PHONESTATUS_INFLIGHTENTRY']._serialized_start=1680
+  _globals['_PHONESTATUS_INFLIGHTENTRY']._serialized_end=1727
+  _globals['_AGENT']._serialized_start=1730
+  _globals['_AGENT']._serialized_end=2281
+  _globals['_PHONE']._serialized_start=2284
+  _globals['_PHONE']._serialized_end=2413
 # @@protoc_insertion_point(module_scope)

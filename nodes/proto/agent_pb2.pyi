@@ -59,6 +59,20 @@ class PrepareReply(_message.Message):
     digest: str
     def __init__(self, ok: _Optional[bool] = ..., why: _Optional[str] = ..., bytes_moved: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
 
+class FollowRequest(_message.Message):
+    __slots__ = ("followed",)
+    FOLLOWED_FIELD_NUMBER: _ClassVar[int]
+    followed: _containers.RepeatedCompositeFieldContainer[Followed]
+    def __init__(self, followed: _Optional[_Iterable[_Union[Followed, _Mapping]]] = ...) -> None: ...
+
+class Followed(_message.Message):
+    __slots__ = ("model", "held")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    held: _data_pb2.Held
+    def __init__(self, model: _Optional[str] = ..., held: _Optional[_Union[_data_pb2.Held, _Mapping]] = ...) -> None: ...
+
 class LoadRequest(_message.Message):
     __slots__ = ("load_ppm",)
     LOAD_PPM_FIELD_NUMBER: _ClassVar[int]
@@ -110,8 +124,15 @@ class Route(_message.Message):
     def __init__(self, stream: _Optional[str] = ..., hops: _Optional[_Iterable[_Union[_data_pb2.Hop, _Mapping]]] = ...) -> None: ...
 
 class SwitchRequest(_message.Message):
-    __slots__ = ("epoch", "routes", "lost", "reaches", "flops_per_s")
+    __slots__ = ("epoch", "routes", "lost", "reaches", "flops_per_s", "memory_bytes_per_s", "copied_us")
     class FlopsPerSEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class MemoryBytesPerSEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -123,12 +144,16 @@ class SwitchRequest(_message.Message):
     LOST_FIELD_NUMBER: _ClassVar[int]
     REACHES_FIELD_NUMBER: _ClassVar[int]
     FLOPS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    COPIED_US_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     routes: _containers.RepeatedCompositeFieldContainer[Route]
     lost: _containers.RepeatedScalarFieldContainer[str]
     reaches: _containers.RepeatedCompositeFieldContainer[Reach]
     flops_per_s: _containers.ScalarMap[str, int]
-    def __init__(self, epoch: _Optional[int] = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ..., lost: _Optional[_Iterable[str]] = ..., reaches: _Optional[_Iterable[_Union[Reach, _Mapping]]] = ..., flops_per_s: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    memory_bytes_per_s: _containers.ScalarMap[str, int]
+    copied_us: int
+    def __init__(self, epoch: _Optional[int] = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ..., lost: _Optional[_Iterable[str]] = ..., reaches: _Optional[_Iterable[_Union[Reach, _Mapping]]] = ..., flops_per_s: _Optional[_Mapping[str, int]] = ..., memory_bytes_per_s: _Optional[_Mapping[str, int]] = ..., copied_us: _Optional[int] = ...) -> None: ...
 
 class Reach(_message.Message):
     __slots__ = ("from_address", "to_address", "rate_bps", "delay_us")

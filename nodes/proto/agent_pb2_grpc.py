@@ -49,6 +49,11 @@ class AgentStub:
                 request_serializer=nodes_dot_proto_dot_agent__pb2.SliceRef.SerializeToString,
                 response_deserializer=nodes_dot_proto_dot_agent__pb2.Empty.FromString,
                 _registered_method=True)
+        self.Follow = channel.unary_unary(
+                '/testbed.agent.Agent/Follow',
+                request_serializer=nodes_dot_proto_dot_agent__pb2.FollowRequest.SerializeToString,
+                response_deserializer=nodes_dot_proto_dot_agent__pb2.Empty.FromString,
+                _registered_method=True)
         self.Status = channel.unary_unary(
                 '/testbed.agent.Agent/Status',
                 request_serializer=nodes_dot_proto_dot_agent__pb2.Empty.SerializeToString,
@@ -93,6 +98,13 @@ class AgentServicer:
 
     def Release(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Follow(self, request, context):
+        """from now on keeps up with these, and no others
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -145,6 +157,11 @@ def add_AgentServicer_to_server(servicer, server):
             'Release': grpc.unary_unary_rpc_method_handler(
                     servicer.Release,
                     request_deserializer=nodes_dot_proto_dot_agent__pb2.SliceRef.FromString,
+                    response_serializer=nodes_dot_proto_dot_agent__pb2.Empty.SerializeToString,
+            ),
+            'Follow': grpc.unary_unary_rpc_method_handler(
+                    servicer.Follow,
+                    request_deserializer=nodes_dot_proto_dot_agent__pb2.FollowRequest.FromString,
                     response_serializer=nodes_dot_proto_dot_agent__pb2.Empty.SerializeToString,
             ),
             'Status': grpc.unary_unary_rpc_method_handler(
@@ -253,6 +270,33 @@ class Agent:
             target,
             '/testbed.agent.Agent/Release',
             nodes_dot_proto_dot_agent__pb2.SliceRef.SerializeToString,
+            nodes_dot_proto_dot_agent__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Follow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/testbed.agent.Agent/Follow',
+            nodes_dot_proto_dot_agent__pb2.FollowRequest.SerializeToString,
             nodes_dot_proto_dot_agent__pb2.Empty.FromString,
             options,
             channel_credentials,

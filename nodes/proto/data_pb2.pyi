@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Hop(_message.Message):
-    __slots__ = ("node", "address", "first", "last", "part", "kv_sources", "parts")
+    __slots__ = ("node", "address", "first", "last", "part", "kv_sources", "parts", "replicas")
     NODE_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     FIRST_FIELD_NUMBER: _ClassVar[int]
@@ -15,6 +15,7 @@ class Hop(_message.Message):
     PART_FIELD_NUMBER: _ClassVar[int]
     KV_SOURCES_FIELD_NUMBER: _ClassVar[int]
     PARTS_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
     node: str
     address: str
     first: int
@@ -22,19 +23,22 @@ class Hop(_message.Message):
     part: str
     kv_sources: _containers.RepeatedCompositeFieldContainer[Held]
     parts: _containers.RepeatedCompositeFieldContainer[Placed]
-    def __init__(self, node: _Optional[str] = ..., address: _Optional[str] = ..., first: _Optional[int] = ..., last: _Optional[int] = ..., part: _Optional[str] = ..., kv_sources: _Optional[_Iterable[_Union[Held, _Mapping]]] = ..., parts: _Optional[_Iterable[_Union[Placed, _Mapping]]] = ...) -> None: ...
+    replicas: _containers.RepeatedCompositeFieldContainer[Held]
+    def __init__(self, node: _Optional[str] = ..., address: _Optional[str] = ..., first: _Optional[int] = ..., last: _Optional[int] = ..., part: _Optional[str] = ..., kv_sources: _Optional[_Iterable[_Union[Held, _Mapping]]] = ..., parts: _Optional[_Iterable[_Union[Placed, _Mapping]]] = ..., replicas: _Optional[_Iterable[_Union[Held, _Mapping]]] = ...) -> None: ...
 
 class Placed(_message.Message):
-    __slots__ = ("node", "address", "part", "kv_sources")
+    __slots__ = ("node", "address", "part", "kv_sources", "replicas")
     NODE_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
     KV_SOURCES_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
     node: str
     address: str
     part: str
     kv_sources: _containers.RepeatedCompositeFieldContainer[Held]
-    def __init__(self, node: _Optional[str] = ..., address: _Optional[str] = ..., part: _Optional[str] = ..., kv_sources: _Optional[_Iterable[_Union[Held, _Mapping]]] = ...) -> None: ...
+    replicas: _containers.RepeatedCompositeFieldContainer[Held]
+    def __init__(self, node: _Optional[str] = ..., address: _Optional[str] = ..., part: _Optional[str] = ..., kv_sources: _Optional[_Iterable[_Union[Held, _Mapping]]] = ..., replicas: _Optional[_Iterable[_Union[Held, _Mapping]]] = ...) -> None: ...
 
 class Held(_message.Message):
     __slots__ = ("address", "first", "last", "heads")
@@ -69,7 +73,7 @@ class Span(_message.Message):
     def __init__(self, node: _Optional[str] = ..., step: _Optional[int] = ..., kind: _Optional[str] = ..., start_us: _Optional[int] = ..., end_us: _Optional[int] = ..., size_bytes: _Optional[int] = ..., wire: _Optional[str] = ..., relative_error: _Optional[float] = ...) -> None: ...
 
 class Header(_message.Message):
-    __slots__ = ("request_id", "stream", "model", "epoch", "step", "route", "reply_to", "dtype", "shape", "size_bytes", "chunk", "chunks", "spans", "sent_us", "error", "error_code", "deadline_us", "wire", "session", "life", "position", "tokens", "ended", "part", "arrived", "lane")
+    __slots__ = ("request_id", "stream", "model", "epoch", "step", "route", "reply_to", "dtype", "shape", "size_bytes", "chunk", "chunks", "spans", "sent_us", "error", "error_code", "deadline_us", "wire", "session", "life", "position", "tokens", "ended", "part", "arrived", "resumed", "lane", "ack_later")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     STREAM_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -95,7 +99,9 @@ class Header(_message.Message):
     ENDED_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
     ARRIVED_FIELD_NUMBER: _ClassVar[int]
+    RESUMED_FIELD_NUMBER: _ClassVar[int]
     LANE_FIELD_NUMBER: _ClassVar[int]
+    ACK_LATER_FIELD_NUMBER: _ClassVar[int]
     request_id: int
     stream: str
     model: str
@@ -121,8 +127,10 @@ class Header(_message.Message):
     ended: bool
     part: str
     arrived: bool
+    resumed: bool
     lane: int
-    def __init__(self, request_id: _Optional[int] = ..., stream: _Optional[str] = ..., model: _Optional[str] = ..., epoch: _Optional[int] = ..., step: _Optional[int] = ..., route: _Optional[_Iterable[_Union[Hop, _Mapping]]] = ..., reply_to: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., size_bytes: _Optional[int] = ..., chunk: _Optional[int] = ..., chunks: _Optional[int] = ..., spans: _Optional[_Iterable[_Union[Span, _Mapping]]] = ..., sent_us: _Optional[int] = ..., error: _Optional[str] = ..., error_code: _Optional[str] = ..., deadline_us: _Optional[int] = ..., wire: _Optional[str] = ..., session: _Optional[str] = ..., life: _Optional[int] = ..., position: _Optional[int] = ..., tokens: _Optional[int] = ..., ended: _Optional[bool] = ..., part: _Optional[str] = ..., arrived: _Optional[bool] = ..., lane: _Optional[int] = ...) -> None: ...
+    ack_later: bool
+    def __init__(self, request_id: _Optional[int] = ..., stream: _Optional[str] = ..., model: _Optional[str] = ..., epoch: _Optional[int] = ..., step: _Optional[int] = ..., route: _Optional[_Iterable[_Union[Hop, _Mapping]]] = ..., reply_to: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., size_bytes: _Optional[int] = ..., chunk: _Optional[int] = ..., chunks: _Optional[int] = ..., spans: _Optional[_Iterable[_Union[Span, _Mapping]]] = ..., sent_us: _Optional[int] = ..., error: _Optional[str] = ..., error_code: _Optional[str] = ..., deadline_us: _Optional[int] = ..., wire: _Optional[str] = ..., session: _Optional[str] = ..., life: _Optional[int] = ..., position: _Optional[int] = ..., tokens: _Optional[int] = ..., ended: _Optional[bool] = ..., part: _Optional[str] = ..., arrived: _Optional[bool] = ..., resumed: _Optional[bool] = ..., lane: _Optional[int] = ..., ack_later: _Optional[bool] = ...) -> None: ...
 
 class WeightsHeader(_message.Message):
     __slots__ = ("block", "name", "dtype", "shape", "size_bytes", "chunk", "chunks", "sha256")
@@ -145,28 +153,32 @@ class WeightsHeader(_message.Message):
     def __init__(self, block: _Optional[int] = ..., name: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., size_bytes: _Optional[int] = ..., chunk: _Optional[int] = ..., chunks: _Optional[int] = ..., sha256: _Optional[bytes] = ...) -> None: ...
 
 class WeightsRequest(_message.Message):
-    __slots__ = ("model", "first", "last", "session", "life", "begin", "end", "catalogue", "heads", "others")
+    __slots__ = ("model", "first", "last", "parts", "session", "life", "begin", "end", "catalogue", "news", "heads", "others")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     FIRST_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     LIFE_FIELD_NUMBER: _ClassVar[int]
     BEGIN_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
     CATALOGUE_FIELD_NUMBER: _ClassVar[int]
+    NEWS_FIELD_NUMBER: _ClassVar[int]
     HEADS_FIELD_NUMBER: _ClassVar[int]
     OTHERS_FIELD_NUMBER: _ClassVar[int]
     model: str
     first: int
     last: int
+    parts: _containers.RepeatedScalarFieldContainer[str]
     session: str
     life: int
     begin: int
     end: int
     catalogue: bool
+    news: bool
     heads: _containers.RepeatedScalarFieldContainer[int]
     others: _containers.RepeatedCompositeFieldContainer[KeptRows]
-    def __init__(self, model: _Optional[str] = ..., first: _Optional[int] = ..., last: _Optional[int] = ..., session: _Optional[str] = ..., life: _Optional[int] = ..., begin: _Optional[int] = ..., end: _Optional[int] = ..., catalogue: _Optional[bool] = ..., heads: _Optional[_Iterable[int]] = ..., others: _Optional[_Iterable[_Union[KeptRows, _Mapping]]] = ...) -> None: ...
+    def __init__(self, model: _Optional[str] = ..., first: _Optional[int] = ..., last: _Optional[int] = ..., parts: _Optional[_Iterable[str]] = ..., session: _Optional[str] = ..., life: _Optional[int] = ..., begin: _Optional[int] = ..., end: _Optional[int] = ..., catalogue: _Optional[bool] = ..., news: _Optional[bool] = ..., heads: _Optional[_Iterable[int]] = ..., others: _Optional[_Iterable[_Union[KeptRows, _Mapping]]] = ...) -> None: ...
 
 class KeptRows(_message.Message):
     __slots__ = ("session", "life", "begin", "end")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from nodes.inlayer.numericparts import load_part
+from nodes.inlayer.numericparts import cut_out, load_part, put_together
+from nodes.inlayer.parts import whole_again
 from nodes.models.config import UnknownFamily, config_of, weight_shapes
 from nodes.models.generate import next_token
 from nodes.models.shares import ShareError
@@ -58,14 +59,21 @@ class Numeric:
             generates = getattr(config_of(family), "enters", None) is not None
             return Loaded(_runner(piece), piece.digest, generator if generates else None)
 
-    def load_part(self, model: str, block: int, part: str) -> LoadedPart:
-        """Raises LoadError when there is no such part."""
+    def load_part(self, model: str, block: int, part: str, received: Mapping[str, Tensor] | None) -> LoadedPart:
+        """Raises LoadError when there is no such part, or something of it is missing."""
+        family = self._models[model].family
         with _load_errors():
-            return load_part(self._models[model].family, self._here(model), block, part)
+            if received is None:
+                return load_part(family, cut_out(family, self._here(model), block, part), block, part)
+            return load_part(family, put_together(family, received, block, part), block, part)
 
-    def weights(self, model: str, block: int) -> Iterable[tuple[str, Tensor]]:
+    def weights(self, model: str, block: int, part: str = "") -> Iterable[tuple[str, Tensor]]:
         """Raises LoadError when they cannot be read."""
         with _load_errors():
+            if part:
+                found = cut_out(self._models[model].family, self._here(model), block, part)
+                yield from ((str(need), raw(tensor.contiguous())) for need, tensor in found.items())
+                return
             held = cut(self._models[model].family, self._here(model), block, block + 1).weights
         for name in sorted(held):
             yield name, raw(held[name])
@@ -90,7 +98,8 @@ def _load_errors() -> Iterator[None]:
 
 def _arrived(received: Weights, declared: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
     """Raises WeightsError unless all are of the declared shapes; copies, which torch allocates and so aligns."""
-    tensors = {name: view(tensor) for block in received.values() for name, tensor in block.items()}
+    found = {name: view(tensor) for block in received.values() for name, tensor in block.items()}
+    tensors = whole_again(found)
     weights.check(tensors, declared, "what arrived")
     return {name: torch.empty(tensor.shape).copy_(tensor) for name, tensor in tensors.items()}
 

@@ -69,16 +69,19 @@ class Onnx:
             run(_any_input(config, shape, dtype))
         return Loaded(run, _digest(held))
 
-    def weights(self, model: str, block: int) -> Iterable[tuple[str, Tensor]]:
+    def weights(self, model: str, block: int, part: str = "") -> Iterable[tuple[str, Tensor]]:
         """Raises LoadError when they cannot be read."""
+        if part:
+            raise LoadError(f"{model} runs in ONNX Runtime, which has no {part} of block {block}")
         with _load_errors():
             unit = config_of(self._models[model].family).units()[block]
             held = _checked(self._here(model), unit.weights, exact=False)
         for name in sorted(held):
             yield name, _tensor(held[name])
 
-    def load_part(self, model: str, block: int, part: str) -> LoadedPart:
+    def load_part(self, model: str, block: int, part: str, received: Mapping[str, Tensor] | None) -> LoadedPart:
         """Raises LoadError: a graph is of whole blocks."""
+        del received
         raise LoadError(f"{model} runs in ONNX Runtime, which has no {part} of block {block}")
 
     def keep(self, model: str) -> Kept:

@@ -78,6 +78,11 @@ class Caches:
         self._caches.pop(self._units[block].name, None)
         self._heads.pop(block, None)
 
+    def cut(self, block: int, tokens: int) -> None:
+        whole = self._caches.get(self._units[block].name)
+        for cache in [*([whole] if whole else []), *self._heads.get(block, {}).values()]:
+            cache.length = min(cache.length, tokens)
+
     def _tensors(self, block: int, head: int) -> Mapping[str, torch.Tensor]:
         """Of the whole unit or of one head, however they lie; another thread may just be taking them apart."""
         whole, held = self._caches.get(self._units[block].name), self._heads.get(block, {})

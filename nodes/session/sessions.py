@@ -3,19 +3,20 @@
 Rules: a round is computed only when every block of its slice holds exactly the tokens before it (CACHE_LOST); what is
 missing is pulled from those who held the blocks before, if the route names them. Bytes are charged to the modelled
 memory before they are there, and freed when the session ends, is idle, or no slice needs its blocks any more. A new
-life of a session ends its older ones. A position alone (the embedding of words) is no cache: it is told.
+life of a session ends its older ones. A position alone (the embedding of words) is no cache: it is told. What is here
+only to stand by for another node (nodes/session/replicas.py) gives way to anything else that needs its memory.
 """
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
-from nodes.clock import Alarm, Clock, Timer
-from nodes.compute.memory import Memory
-from nodes.proto.data_pb2 import Header, Held, WeightsRequest
-from nodes.session.slots import WHOLE, Pull, Slot, plan, slots_of
+from nodes.clock import Clock, Timer
+from nodes.compute.memory import Memory, MemoryRefused
+from nodes.proto.data_pb2 import Header, Held, KeptRows, WeightsRequest
+from nodes.session.book import IDLE_US, Book, CacheLost, Heads, Life
+from nodes.session.slots import WHOLE, Pull, Slot, plan
 from nodes.slices import BadTensor, Costs, Kept, Loader, rows_bytes
 from nodes.wire import kvshipping
 from nodes.wire.codec import Tensor
@@ -24,32 +25,16 @@ from nodes.wire.sealing import Sealing
 from nodes.wire.shipping import ShippingError
 from nodes.wire.transport import Refused
 
-IDLE_US = 60_000_000
 COPY_AHEAD_S = 2.0  # who does not answer in that time keeps a move from nothing
+__all__ = ["CacheLost", "Sessions"]
+
 OF_HEAD = "/"  # "3/keys"
+NEVER = 2**32 - 1  # no session is so long
+OVER_US = 5_000_000  # until when another node may not have heard that a session is over
+NEWS_ENTRIES_BYTES = 1 << 20  # which sessions they are of
+GONE = "it has gone on or away here"
 
-Heads = Collection[int] | None  # of a layer that is there in parts; None: all of it
 Compute = Callable[[Kept], Tensor]
-
-
-class CacheLost(Exception):
-    """The caches are not what the round goes on from."""
-
-
-@dataclass(slots=True, eq=False)
-class _Kept:
-    """Of one life of a session on this node."""
-
-    model: str
-    life: int
-    kept: Kept
-    used_us: int
-    rows: dict[Slot, int] = field(default_factory=dict)  # of what -> tokens
-    charged: dict[Slot, int] = field(default_factory=dict)  # of what -> bytes
-    alarm: Alarm | None = None
-
-    def has(self, slots: Sequence[Slot], tokens: int) -> bool:
-        return all(self.rows.get(slot, 0) >= tokens for slot in slots)
 
 
 class Sessions:
@@ -68,10 +53,17 @@ class Sessions:
         sealing: Sealing | None = None,
         idle_us: int = IDLE_US,
     ) -> None:
-        self._node, self._lock, self._memory, self._costs, self._loader = node, lock, memory, costs, loader
-        self._clock, self._timer, self._record, self._idle_us = clock, timer, record, idle_us
-        self._sealing = sealing
-        self._held: dict[str, _Kept] = {}
+        self._node, self._lock, self._costs = node, lock, costs
+        self._clock, self._record, self._sealing = clock, record, sealing
+        self._book = Book(lock, memory, costs, loader, clock, timer, idle_us)
+        self._changed = threading.Condition(lock)
+        self._closed = False
+
+    def close(self) -> None:
+        """Nobody waits for news any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
     # --- rounds
 
@@ -79,30 +71,39 @@ class Sessions:
         """What must be pulled before the round can run; its bytes are charged. Raises CacheLost, MemoryRefused."""
         name, position = header.session, header.position
         with self._lock:
-            held = self._open(name, header.model, header.life)
-            slots = self._slots(header.model, first, last, heads)
+            held = self._book.open(name, header.model, header.life)
+            slots = self._book.slots(header.model, first, last, heads)
             have = {slot: held.rows.get(slot, 0) for slot in slots}
             wanted = {slot: tokens for slot, tokens in have.items() if tokens < position}
-            pulls, missing = plan(wanted, sources, self._counts(header.model))
-            if missing or any(tokens > position for tokens in have.values()):
+            pulls, missing = plan(wanted, sources, self._book.counts(header.model))
+            if missing or (not header.resumed and any(tokens > position for tokens in have.values())):
                 raise CacheLost(f"session {name} has {_text(have)} tokens here, not {position}")
-            self._charge(name, held, dict.fromkeys(slots, position + header.tokens))
+            held.standby.difference_update(slots)
+            self._book.charge(name, held, dict.fromkeys(slots, position + header.tokens))
             return [_rows(name, header.model, header.life, pull, position) for pull in pulls]
 
     def run(self, header: Header, first: int, last: int, compute: Compute, heads: Heads = None) -> Tensor:
         """One round; raises CacheLost and BadTensor."""
         name, position = header.session, header.position
         with self._lock:
-            held, slots = self._held.get(name), self._slots(header.model, first, last, heads)
-            if held is None or held.life != header.life or any(held.rows.get(slot, 0) != position for slot in slots):
-                raise CacheLost(f"session {name} has gone on or away")
-        try:
-            output = compute(held.kept)
-        except BadTensor:
-            self.end(name, header.life)
-            raise
-        with self._lock:
-            held.rows.update(dict.fromkeys(slots, position + header.tokens))
+            held, slots = self._book.held.get(name), self._book.slots(header.model, first, last, heads)
+        if held is None:
+            raise CacheLost(f"session {name} has gone away")
+        with held.writing:
+            with self._lock:
+                if header.resumed:
+                    self._book.cut(held, slots, position)
+                same = self._book.held.get(name) is held and held.life == header.life
+                if not same or any(held.rows.get(slot, 0) != position for slot in slots):
+                    raise CacheLost(f"session {name} has gone on or away")
+            try:
+                output = compute(held.kept)
+            except BadTensor:
+                self.end(name, header.life)
+                raise
+            with self._changed:
+                held.rows.update(dict.fromkeys(slots, position + header.tokens))
+                self._changed.notify_all()
         return output
 
     def pull(self, pulls: Sequence[Rows], deadline_s: float, phase: str) -> None:
@@ -136,9 +137,10 @@ class Sessions:
     def end(self, name: str, life: int) -> None:
         """The session is over, or this life of it."""
         with self._lock:
-            held = self._held.get(name)
+            held = self._book.held.get(name)
             if held is not None and held.life <= life:
-                self._drop(name)
+                self._book.drop(name)
+            self._book.do_not_want(name, life, OVER_US)
 
     # --- moves
 
@@ -149,7 +151,7 @@ class Sessions:
         """
         total = 0
         for source in sources:
-            if not self._slots(model, source.first, source.last):
+            if not self._book.slots(model, source.first, source.last):
                 continue
             try:
                 entries = kvshipping.catalogue(source, model, COPY_AHEAD_S, self._sealing)
@@ -165,129 +167,174 @@ class Sessions:
     def _behind(self, model: str, source: Held, entry: Entry) -> list[Rows]:
         """What is missing here of a session that is elsewhere; its bytes are charged."""
         with self._lock:
-            held = self._open(entry.session, model, entry.life)
+            held = self._book.open(entry.session, model, entry.life)
             have = {
-                slot: held.rows.get(slot, 0) for slot in self._slots(model, source.first, source.last, source.heads)
+                slot: held.rows.get(slot, 0)
+                for slot in self._book.slots(model, source.first, source.last, source.heads)
             }
             wanted = {slot: tokens for slot, tokens in have.items() if tokens < entry.tokens}
-            self._charge(entry.session, held, dict.fromkeys(wanted, entry.tokens))
-        pulls, _ = plan(wanted, [source], self._counts(model))
+            self._book.charge(entry.session, held, dict.fromkeys(wanted, entry.tokens))
+        pulls, _ = plan(wanted, [source], self._book.counts(model))
         return [_rows(entry.session, model, entry.life, pull, entry.tokens) for pull in pulls]
 
     def ship(self, asked: WeightsRequest) -> Iterator[tuple[int, str, Tensor]]:
         """What another node asks for, less the sessions that are not here; raises Refused when none of them is."""
+        if asked.news:
+            yield from self._news(asked)
+            return
         with self._lock:
-            slots = self._slots(asked.model, asked.first, asked.last, asked.heads)
-            entries = list(self._entries(asked.model, slots)) if asked.catalogue else []
-            wanted = [(rows, self._held.get(rows.session)) for rows in kvshipping.asked_rows(asked)]
+            slots = self._book.slots(asked.model, asked.first, asked.last, asked.heads)
+            entries = list(self._book.entries(asked.model, slots)) if asked.catalogue else []
+            wanted = [(rows, self._book.held.get(rows.session)) for rows in kvshipping.asked_rows(asked)]
             there = [(r, k.kept) for r, k in wanted if k and k.life == r.life and k.has(slots, r.end)]
         if asked.catalogue:
             yield from kvshipping.listed(asked.first, entries)
             return
         if not there:
             raise Refused(f"{self._node} has no {asked.end} tokens of session {asked.session}")
-        for block, head in slots if asked.heads else dict.fromkeys((slot.block, WHOLE) for slot in slots):
-            for rows, kept in there:
-                for name, tensor in kept.rows(block, rows.begin, rows.end, head):
-                    label = name if head == WHOLE else f"{head}{OF_HEAD}{name}"
-                    yield block, kvshipping.labelled(rows.session, label), tensor
+        yield from _shipped(asked, slots, there)
 
-    # --- under the owner's lock
+    def _news(self, asked: WeightsRequest) -> Iterator[tuple[int, str, Tensor]]:
+        """What is here behind the rows that the other node knows; waits a while until there is any."""
+        known = {rows.session: rows for rows in asked.others}
+        with self._changed:
+            slots = self._book.slots(asked.model, asked.first, asked.last, asked.heads)
+            self._changed.wait_for(lambda: self._closed or self._newer(asked, slots, known), kvshipping.NEWS_WAIT_S)
+            if self._closed:
+                raise Refused(f"{self._node} ends")
+            there = self._newer(asked, slots, known)
+        for rows, _ in there:
+            yield asked.first, *kvshipping.told(rows)
+        yield from _shipped(asked, slots, there)
+
+    def _newer(
+        self, asked: WeightsRequest, slots: Sequence[Slot], known: Mapping[str, KeptRows]
+    ) -> list[tuple[KeptRows, Kept]]:
+        """As many rows as go into one answer, of one session at least."""
+        found, left_bytes = list[tuple[KeptRows, Kept]](), kvshipping.NEWS_MAX_BYTES
+        costs = self._costs[asked.model]
+        row_bytes = max(1, sum(rows_bytes(costs[slot.block], 1, 2, slot.head != WHOLE) for slot in slots))
+        for entry in self._book.entries(asked.model, slots):
+            have = known.get(entry.session)
+            if have is not None and have.life > entry.life:
+                continue
+            begin = have.end if have is not None and have.life == entry.life else 0
+            fixed_bytes = 0 if begin else sum(cost.kept_bytes for cost in costs[asked.first : asked.last])
+            most = (left_bytes - (fixed_bytes if found else 0)) // row_bytes
+            end = min(entry.tokens, begin + (most if found else max(1, most)))
+            if begin < end:
+                rows = KeptRows(session=entry.session, life=entry.life, begin=begin, end=end)
+                found.append((rows, self._book.held[entry.session].kept))
+                left_bytes -= (end - begin) * row_bytes + fixed_bytes
+        return found
+
+    def news_bytes(self, model: str, source: Held) -> int:
+        """The most that one answer may have."""
+        costs = self._costs[model][source.first : source.last]
+        return kvshipping.NEWS_MAX_BYTES + sum(rows_bytes(cost, 0, 1) for cost in costs) + NEWS_ENTRIES_BYTES
+
+    # --- standing by
+
+    def stands_by(self, follows: Sequence[tuple[str, Held]]) -> None:
+        """What is followed from now on: what a slice leaves behind of it stays."""
+        with self._lock:
+            self._book.follows = tuple(follows)
+
+    def known(self, model: str, source: Held) -> list[KeptRows]:
+        """What is here of the sessions of a model that a source may have: news of it are to begin behind."""
+        with self._lock:
+            slots = self._book.slots(model, source.first, source.last, source.heads)
+            found = {name: (life, NEVER) for name, life in self._book.unwanted().items()}
+            for name, held in self._book.held.items():
+                if held.model != model or not slots or found.get(name, (-1, 0))[0] >= held.life:
+                    continue
+                served = any(slot in held.charged and slot not in held.standby for slot in slots)
+                found[name] = held.life, NEVER if served else min(held.rows.get(slot, 0) for slot in slots)
+            return [KeptRows(session=name, life=life, end=end) for name, (life, end) in found.items()]
+
+    def take_news(self, rows: Rows, blocks: Mapping[int, Mapping[str, Tensor]], begun_us: int) -> bool:
+        """Keeps rows that stand by; False: they are not wanted, or there is no room."""
+        with self._lock:
+            if self._book.unwanted().get(rows.session, -1) >= rows.life:
+                return False
+            slots = self._book.slots(rows.model, rows.first, rows.last, rows.heads)
+            try:
+                held = self._book.open(rows.session, rows.model, rows.life)
+                if any(slot in held.charged and slot not in held.standby for slot in slots):
+                    return False
+                held.standby.update(slots)
+                self._book.charge(rows.session, held, dict.fromkeys(slots, rows.end), modestly=True)
+            except CacheLost:
+                return False
+            except MemoryRefused:
+                self._book.stand_down(rows.session, held)
+                return False
+        failed = self._append(rows, blocks)
+        self._note(rows, 0 if failed else self._bytes(rows), begun_us, "replica", failed)
+        return not failed
+
+    def kept_at(self, source: Held, model: str, deadline_s: float) -> Mapping[tuple[str, int], int]:
+        """(session, life) -> tokens, of the sessions at another node; empty when it does not answer."""
+        try:
+            entries = kvshipping.catalogue(source, model, deadline_s, self._sealing)
+        except ShippingError:
+            return {}
+        return {(entry.session, entry.life): entry.tokens for entry in entries}
 
     def narrow(self, model: str, needed: Mapping[int, Collection[int] | None]) -> None:
         """Only these blocks of a model, and of each only these heads (None: all), are needed here from now on."""
-        for name, held in list(self._held.items()):
-            if held.model != model:
-                continue
-            for slot in [slot for slot in held.charged if not _among(needed, slot)]:
-                held.rows.pop(slot, None)
-                held.kept.drop(*slot)
-                del held.charged[slot]
-            if held.charged:
-                self._memory.keep(name, sum(held.charged.values()))
-            else:
-                self._drop(name)
+        self._book.narrow(model, needed)
 
     def clear(self) -> None:
-        """The node is down: the memory is cleared by its owner."""
-        self._held.clear()
+        """The node is down: the memory is cleared by its owner. The lock is held, as for `narrow`."""
+        self._book.clear()
+        self._changed.notify_all()
 
-    def _open(self, name: str, model: str, life: int) -> _Kept:
-        held = self._held.get(name)
-        if held is not None and held.life > life:
-            raise CacheLost(f"session {name} has begun anew")
-        if held is None or held.life < life:
-            self._drop(name)
-            held = self._held[name] = _Kept(model, life, self._loader.keep(model), 0)
-            self._watch(name, held, self._clock.now_us())
-        held.used_us = self._clock.now_us()
-        return held
-
-    def _charge(self, name: str, held: _Kept, tokens: dict[Slot, int]) -> None:
-        charged = dict(held.charged)
-        for slot, count in tokens.items():
-            size = rows_bytes(self._costs[held.model][slot.block], 0, count, heads=slot.head != WHOLE)
-            charged[slot] = max(charged.get(slot, 0), size)
-        self._memory.keep(name, sum(charged.values()))
-        held.charged = charged
-
-    def _drop(self, name: str) -> None:
-        held = self._held.pop(name, None)
-        if held is not None and held.alarm is not None:
-            held.alarm.cancel()  # it would keep the caches
-        self._memory.forget(name)
-
-    def _slots(self, model: str, first: int, last: int, heads: Heads = None) -> list[Slot]:
-        """What keeps something of each token, in the order of blocks."""
-        costs, counts = self._costs[model], self._counts(model)
-        growing = [b for b in range(first, last) if (step := costs[b].step) and step.kv_bytes_per_token]
-        return [slot for block in growing for slot in slots_of(block, counts[block], heads or ())]
-
-    def _counts(self, model: str) -> list[int]:
-        """The heads of each block that could be apart."""
-        return [cost.split.movable if cost.split else 0 for cost in self._costs[model]]
-
-    def _entries(self, model: str, slots: Sequence[Slot]) -> Iterator[Entry]:
-        for name, held in self._held.items():
-            tokens = min((held.rows.get(slot, 0) for slot in slots), default=0)
-            if held.model == model and tokens:
-                yield Entry(name, held.life, tokens)
-
-    # ---
+    # --- rows that come
 
     def _append(self, rows: Rows, blocks: Mapping[int, Mapping[str, Tensor]]) -> str:
-        """Why it cannot be; "": it is done."""
+        """Why it cannot be; "": it is done, or they came by another way."""
         with self._lock:
-            held, slots = self._held.get(rows.session), self._slots(rows.model, rows.first, rows.last, rows.heads)
-            if held is None or held.life != rows.life or any(held.rows.get(slot, 0) != rows.begin for slot in slots):
-                return "it has gone on or away here"
-        if any(slot.block not in blocks for slot in slots):
-            return f"{rows.address} has no {rows.end} tokens of it"
+            held, slots = (
+                self._book.held.get(rows.session),
+                self._book.slots(rows.model, rows.first, rows.last, rows.heads),
+            )
+        if held is None:
+            return GONE
+        with held.writing:
+            with self._lock:
+                if self._book.held.get(rows.session) is not held or held.life != rows.life:
+                    return GONE
+                if all(held.rows.get(slot, 0) >= rows.end for slot in slots):
+                    return ""
+                if held.standby.issuperset(slots):
+                    self._book.cut(held, slots, rows.begin)
+                if any(held.rows.get(slot, 0) != rows.begin for slot in slots):
+                    return GONE
+            if sum(tensor.size_bytes for b in blocks.values() for tensor in b.values()) != self._bytes(rows):
+                return f"{rows.address} has no {rows.end} tokens of it"
+            return self._put(held, rows, blocks, slots)
+
+    def _put(self, held: Life, rows: Rows, blocks: Mapping[int, Mapping[str, Tensor]], slots: Sequence[Slot]) -> str:
+        """The same, with `writing` held."""
         for block, head in slots if rows.heads else dict.fromkeys((slot.block, WHOLE) for slot in slots):
-            arrived = blocks[block] if head == WHOLE else _of_head(blocks[block], head)
+            arrived = blocks.get(block, {}) if head == WHOLE else _of_head(blocks.get(block, {}), head)
             try:
                 held.kept.put(block, arrived, head)
             except BadTensor as error:
                 self.end(rows.session, rows.life)
                 return str(error)
             with self._lock:
-                held.rows.update(
-                    (slot, rows.end) for slot in slots if slot.block == block and head in {WHOLE, slot.head}
-                )
+                for slot in slots:
+                    if slot.block == block and head in {WHOLE, slot.head}:
+                        self._came(held, slot, rows.end)
         return ""
 
-    def _watch(self, name: str, held: _Kept, now_us: int) -> None:
-        held.alarm = self._timer.at(now_us + self._idle_us, lambda: self._tire(name, held))
-
-    def _tire(self, name: str, held: _Kept) -> None:
-        """Nobody has used it for long: it is let go."""
-        with self._lock:
-            if self._held.get(name) is not held:
-                return
-            if self._clock.now_us() >= held.used_us + self._idle_us:
-                self._drop(name)
-            else:
-                self._watch(name, held, held.used_us)
+    def _came(self, held: Life, slot: Slot, tokens: int) -> None:
+        if slot in held.charged:
+            held.rows[slot] = tokens
+        else:
+            held.kept.drop(*slot)  # it was let go of while it came
 
     def _note(self, rows: Rows, size_bytes: int, begun_us: int, phase: str, why: str) -> None:
         self._record(
@@ -306,6 +353,16 @@ class Sessions:
         )
 
 
+def _shipped(
+    asked: WeightsRequest, slots: Sequence[Slot], there: Sequence[tuple[KeptRows, Kept]]
+) -> Iterator[tuple[int, str, Tensor]]:
+    for block, head in slots if asked.heads else dict.fromkeys((slot.block, WHOLE) for slot in slots):
+        for rows, kept in there:
+            for name, tensor in kept.rows(block, rows.begin, rows.end, head):
+                label = name if head == WHOLE else f"{head}{OF_HEAD}{name}"
+                yield block, kvshipping.labelled(rows.session, label), tensor
+
+
 def _rows(session: str, model: str, life: int, pull: Pull, end: int) -> Rows:
     return Rows(pull.address, session, model, life, pull.first, pull.last, pull.begin, end, pull.heads)
 
@@ -313,11 +370,6 @@ def _rows(session: str, model: str, life: int, pull: Pull, end: int) -> Rows:
 def _of_head(tensors: Mapping[str, Tensor], head: int) -> dict[str, Tensor]:
     before = f"{head}{OF_HEAD}"
     return {name.removeprefix(before): tensor for name, tensor in tensors.items() if name.startswith(before)}
-
-
-def _among(needed: Mapping[int, Collection[int] | None], slot: Slot) -> bool:
-    heads = needed.get(slot.block, ())
-    return heads is None or slot.head in heads
 
 
 def _text(have: dict[Slot, int]) -> str:

@@ -38,7 +38,7 @@ def plan(wanted: Mapping[Slot, int], sources: Sequence[Held], counts: Sequence[i
     groups: dict[tuple[int, str, int], list[int]] = {}
     missing = []
     for slot, begin in sorted(wanted.items()):
-        source = next((held for held in sources if _has(held, slot)), None)
+        source = next((held for held in sources if has(held, slot)), None)
         if source is None:
             missing.append(slot)
         else:
@@ -78,5 +78,5 @@ def within(held: Held, first: int, last: int, heads: Collection[int] | None = No
     return Held(address=held.address, first=a, last=b, heads=numbers)
 
 
-def _has(held: Held, slot: Slot) -> bool:
+def has(held: Held, slot: Slot) -> bool:
     return held.first <= slot.block < held.last and (not held.heads or slot.head in held.heads)

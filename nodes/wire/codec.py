@@ -84,26 +84,25 @@ def pack(header: Header | WeightsHeader, payload: memoryview | bytes = b"") -> b
     return b"".join((len(head).to_bytes(LENGTH_BYTES, "little"), head, payload))
 
 
-def _cut(frame: bytes) -> tuple[memoryview, memoryview]:
-    view = memoryview(frame)
-    length = int.from_bytes(view[:LENGTH_BYTES], "little")
-    if len(view) < LENGTH_BYTES:
-        raise FrameError(f"a frame of {len(view)} bytes has no header length")
+def _cut(frame: bytes) -> tuple[bytes, memoryview]:
+    if len(frame) < LENGTH_BYTES:
+        raise FrameError(f"a frame of {len(frame)} bytes has no header length")
+    length = int.from_bytes(frame[:LENGTH_BYTES], "little")
     if length > HEADER_MAX_BYTES:
         raise FrameError(f"a header of {length} bytes, at most {HEADER_MAX_BYTES} are allowed")
-    if len(view) < LENGTH_BYTES + length:
-        raise FrameError(f"a frame of {len(view)} bytes is too short for a header of {length}")
-    payload = view[LENGTH_BYTES + length :]
-    if len(payload) > CHUNK_MAX_BYTES:
-        raise FrameError(f"a chunk of {len(payload)} bytes, at most {CHUNK_MAX_BYTES} are allowed")
-    return view[LENGTH_BYTES : LENGTH_BYTES + length], payload
+    begin = LENGTH_BYTES + length
+    if len(frame) < begin:
+        raise FrameError(f"a frame of {len(frame)} bytes is too short for a header of {length}")
+    if len(frame) - begin > CHUNK_MAX_BYTES:
+        raise FrameError(f"a chunk of {len(frame) - begin} bytes, at most {CHUNK_MAX_BYTES} are allowed")
+    return frame[LENGTH_BYTES:begin], memoryview(frame)[begin:]
 
 
 def unpack(frame: bytes) -> tuple[Header, memoryview]:
     """The inverse of `pack` for the data stream; raises `FrameError`."""
     head, payload = _cut(frame)
     try:
-        return Header.FromString(bytes(head)), payload
+        return Header.FromString(head), payload
     except DecodeError as error:
         raise FrameError("the header is not one") from error
 
@@ -112,7 +111,7 @@ def unpack_weights(frame: bytes) -> tuple[WeightsHeader, memoryview]:
     """The inverse of `pack` for the weights stream; raises `FrameError`."""
     head, payload = _cut(frame)
     try:
-        return WeightsHeader.FromString(bytes(head)), payload
+        return WeightsHeader.FromString(head), payload
     except DecodeError as error:
         raise FrameError("the header is not one") from error
 
@@ -120,7 +119,9 @@ def unpack_weights(frame: bytes) -> tuple[WeightsHeader, memoryview]:
 def chunks(data: bytes | bytearray | memoryview, chunk_bytes: int = CHUNK_BYTES) -> list[memoryview]:
     """Views of `data` in order; one empty view when there is nothing."""
     view = memoryview(data).cast("B")
-    return [view[i : i + chunk_bytes] for i in range(0, max(1, len(view)), chunk_bytes)]
+    if len(view) <= chunk_bytes:
+        return [view]
+    return [view[i : i + chunk_bytes] for i in range(0, len(view), chunk_bytes)]
 
 
 def frames(header: Header, tensor: Tensor | None, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
@@ -131,8 +132,9 @@ def frames(header: Header, tensor: Tensor | None, chunk_bytes: int = CHUNK_BYTES
     first.chunk, first.chunks = 0, len(parts)
     del first.shape[:]
     if tensor is not None:
-        check(tensor.dtype, tensor.shape, tensor.size_bytes, tensor.wire)
-        first.dtype, first.size_bytes, first.wire = tensor.dtype, tensor.size_bytes, tensor.wire
+        size_bytes = tensor.size_bytes
+        check(tensor.dtype, tensor.shape, size_bytes, tensor.wire)
+        first.dtype, first.size_bytes, first.wire = tensor.dtype, size_bytes, tensor.wire
         first.shape.extend(tensor.shape)
     yield pack(first, parts[0])
     for i, part in enumerate(parts[1:], 1):
@@ -144,8 +146,14 @@ class Assembler:
 
     def __init__(self) -> None:
         self._header: Header | None = None
+        self._shape: tuple[int, ...] = ()
         self._parts: list[memoryview] = []
         self._filled = 0
+
+    @property
+    def idle(self) -> bool:
+        """No tensor is unfinished."""
+        return self._header is None
 
     def push(self, frame: bytes) -> tuple[Header, Tensor | None] | None:
         """The header of chunk 0 and the tensor (None for an error) once it is whole; raises `FrameError`."""
@@ -163,28 +171,32 @@ class Assembler:
         if not last:
             return None
         data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        shape = self._shape
         self._drop()
-        return first, None if first.error_code else Tensor(first.dtype, tuple(first.shape), data, first.wire)
+        return first, None if first.error_code else Tensor(first.dtype, shape, data, first.wire)
 
     def _begin(self, header: Header) -> None:
         self._drop()
+        size_bytes, shape = header.size_bytes, tuple(header.shape)
         if header.error_code:
-            if header.size_bytes or header.chunks != 1:
+            if size_bytes or header.chunks != 1:
                 raise FrameError("an error frame carries no tensor", header)
         else:
             try:
-                check(header.dtype, tuple(header.shape), header.size_bytes, header.wire)
+                check(header.dtype, shape, size_bytes, header.wire)
             except FrameError as error:
                 raise FrameError(error.why, header) from error
-        if not 1 <= header.chunks <= max(1, header.size_bytes):
-            raise FrameError(f"{header.size_bytes} bytes in {header.chunks} chunks", header)
-        self._header, self._filled = header, 0
+        if not 1 <= header.chunks <= max(1, size_bytes):
+            raise FrameError(f"{size_bytes} bytes in {header.chunks} chunks", header)
+        self._header, self._shape, self._filled = header, shape, 0
 
     def _drop(self) -> None:
         self._header, self._parts = None, []
 
     def _continues(self, header: Header) -> Header:
         first = self._header
+        if first is header:
+            return first
         if first is None or header.chunk != len(self._parts):
             self._drop()
             raise FrameError(f"chunk {header.chunk} of request {header.request_id} came out of order")

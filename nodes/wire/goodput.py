@@ -23,7 +23,10 @@ class Goodput:
         return sum(size_bytes for size_bytes, _ in self._seen) * 8_000_000 // max(1, busy_us)
 
     def acked(self, size_bytes: int, sent_us: int, now_us: int) -> None:
-        took_us = now_us - max(sent_us, self._acked_us)
+        before_us = (
+            self._acked_us if self._acked_us <= now_us else sent_us
+        )  # the clock goes back once, when time begins
+        took_us = now_us - max(sent_us, before_us)
         self._acked_us = now_us
         if size_bytes >= JUDGED_BYTES:
             self._seen.append((size_bytes, max(1, took_us)))

@@ -8,6 +8,8 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import grpc
+
 from nodes.proto.data_pb2 import Held, KeptRows, WeightsRequest
 from nodes.wire import shipping
 from nodes.wire.codec import Tensor
@@ -15,6 +17,10 @@ from nodes.wire.sealing import Sealing
 
 CATALOGUE_MAX_BYTES = 1 << 20
 ENTRY = struct.Struct("<qq")  # life, tokens
+NEWS, NEWS_ENTRY = "~", struct.Struct("<qqq")  # life, begin, end
+NEWS_MAX_BYTES = 16 << 20  # in one answer
+NEWS_WAIT_S = 1.0  # for a session to go on
+NEWS_TRANSFER_S = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,10 @@ def fetch(
     for rows in group[1:]:
         request.others.add(session=rows.session, life=rows.life, begin=rows.begin, end=rows.end)
     blocks, _ = shipping.fetch(one.address, request, limit_bytes=limit_bytes, deadline_s=deadline_s, sealing=sealing)
+    return _by_session(blocks)
+
+
+def _by_session(blocks: Mapping[int, Mapping[str, Tensor]]) -> dict[str, dict[int, dict[str, Tensor]]]:
     found: dict[str, dict[int, dict[str, Tensor]]] = {}
     for block, tensors in blocks.items():
         for label, tensor in tensors.items():
@@ -91,6 +101,50 @@ def catalogue(source: Held, model: str, deadline_s: float, sealing: Sealing | No
     )
     whole = {name: tensor for name, tensor in blocks[first].items() if tensor.size_bytes == ENTRY.size}
     return [Entry(session, *ENTRY.unpack(tensor.data)) for session, tensor in whole.items()]
+
+
+def news(  # noqa: PLR0917 whom to ask for what
+    channel: grpc.Channel,
+    source: Held,
+    model: str,
+    known: Sequence[KeptRows],
+    limit_bytes: int,
+    sealing: Sealing | None = None,
+) -> list[tuple[Rows, Mapping[int, Mapping[str, Tensor]]]]:
+    """What the source has of its sessions behind what is known, as soon as there is any; nothing after a while.
+
+    Over a way that stays open. Raises `shipping.ShippingError`.
+    """
+    address, request = source.address, news_request(source, model)
+    request.others.extend(known)
+    deadline_s = NEWS_WAIT_S + NEWS_TRANSFER_S
+    blocks, _ = shipping.fetch_over(
+        channel, address, request, limit_bytes=limit_bytes, deadline_s=deadline_s, sealing=sealing
+    )
+    found, place = _by_session(blocks), (model, request.first, request.last, tuple(request.heads))
+    taken: list[tuple[Rows, Mapping[int, Mapping[str, Tensor]]]] = []
+    for session, kept in found.items():
+        entry = kept.get(request.first, {}).pop(NEWS, None)
+        if entry is not None and entry.size_bytes == NEWS_ENTRY.size:
+            taken.append((_told(address, session, place, NEWS_ENTRY.unpack(entry.data)), kept))
+    return taken
+
+
+def news_request(source: Held, model: str) -> WeightsRequest:
+    return WeightsRequest(
+        model=model, first=source.first, last=source.last, heads=source.heads, catalogue=True, news=True
+    )
+
+
+def told(rows: KeptRows) -> tuple[str, Tensor]:
+    """The name and the tensor that say which rows of a session follow."""
+    data = NEWS_ENTRY.pack(rows.life, rows.begin, rows.end)
+    return labelled(rows.session, NEWS), Tensor("int64", (3,), data)
+
+
+def _told(address: str, session: str, place: tuple[str, int, int, tuple[int, ...]], entry: tuple[int, ...]) -> Rows:
+    (model, first, last, heads), (life, begin, end) = place, entry
+    return Rows(address, session, model, life, first, last, begin, end, heads)
 
 
 def listed(block: int, entries: Sequence[Entry]) -> Iterator[tuple[int, str, Tensor]]:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from nodes.clock import Clock, Timer
 from nodes.proto.data_pb2 import Header
 from nodes.wire.codec import Tensor
+from nodes.wire.edge import Edge
 from nodes.wire.quantise import Wish, choose, quantise
 from nodes.wire.sealing import Sealing, door
-from nodes.wire.transport import Edge
 
 ERROR_GRACE_US = 1_000_000  # an error is worth sending for so long after the request's own deadline
 

@@ -116,18 +116,34 @@ class Unpacking:
         self.done = True
 
 
+def way(address: str, request: WeightsRequest, sealing: Sealing | None = None) -> grpc.Channel:
+    """A connection for such requests, so that others do not wait behind weights in one window."""
+    sealing = sealing or Sealing()
+    sealed = sealing.seals_weights(request)
+    return open_channel(door(address, sealed=sealed), sealing.who(sealed=sealed))
+
+
 def fetch(
     address: str, request: WeightsRequest, *, limit_bytes: int, deadline_s: float, sealing: Sealing | None = None
 ) -> tuple[Weights, int]:
-    """The blocks from the agent at `address`, and how many bytes they were; raises `ShippingError`.
+    """The blocks from the agent at `address`, and how many bytes they were; raises `ShippingError`."""
+    with way(address, request, sealing) as channel:
+        return fetch_over(channel, address, request, limit_bytes=limit_bytes, deadline_s=deadline_s, sealing=sealing)
 
-    Uses a connection of its own, so that requests do not wait behind weights in one window.
-    """
+
+def fetch_over(
+    channel: grpc.Channel,
+    address: str,
+    request: WeightsRequest,
+    *,
+    limit_bytes: int,
+    deadline_s: float,
+    sealing: Sealing | None = None,
+) -> tuple[Weights, int]:
+    """The same over a `way` that stays open."""
     unpacking, moved_bytes = Unpacking(request.first, request.last, limit_bytes), 0
     sealing = sealing or Sealing()
-    sealed = sealing.seals_weights(request)
-    identity = sealing.who(sealed=sealed)
-    channel = open_channel(door(address, sealed=sealed), identity)
+    identity = sealing.who(sealed=sealing.seals_weights(request))
     try:
         for frame in channel.unary_stream(WEIGHTS)(request.SerializeToString(), timeout=deadline_s):
             moved_bytes += unpacking.push(frame)
@@ -136,8 +152,6 @@ def fetch(
     except grpc.RpcError as error:
         why = f"{error.code().name}: {told(error.details() or '', identity)}"
         raise ShippingError(f"{address} did not send the weights: {why}") from error
-    finally:
-        channel.close()
     if not unpacking.done:
         raise ShippingError(f"{address} ended before the digest came")
     return unpacking.blocks, moved_bytes

@@ -10,30 +10,28 @@ an edge holds is bounded in bytes: a tensor beyond it is refused at once (BUSY),
 """
 
 import struct
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from nodes.clock import Alarm, Clock, Timer
 from nodes.proto.data_pb2 import Header, WeightsRequest
 from nodes.wire import codec
 from nodes.wire.codec import FrameError, Tensor
-from nodes.wire.goodput import Goodput
 from nodes.wire.sealing import Sealing, door
-from nodes.wire.tls import Identity, refusal, told
+from nodes.wire.tls import Identity, refusal
 
 MESSAGE_MAX_BYTES = codec.LENGTH_BYTES + codec.HEADER_MAX_BYTES + codec.CHUNK_MAX_BYTES
 DELIVER = "/testbed.Data/Deliver"
 WEIGHTS = "/testbed.Data/Weights"
-ACK = struct.Struct("<QII")  # of the tensor: its key
-BACKOFF_US = (100_000, 200_000, 400_000, 800_000, 1_600_000, 2_000_000)
+ACK = struct.Struct("<QII")  # of a tensor: its key; those that waited for it come in the same message
+ASK = bytes(codec.LENGTH_BYTES)  # a frame of nothing: the acks that wait are wanted now
+ACKS_MAX = 256  # that wait
 STREAMS_MAX = 512  # two doors of each host of the largest network there may be
-EDGE_MAX_BYTES = 64 << 20
+SMALL_BYTES = 64 << 10  # a tensor that is taken where it is found
 
 # What is not written here is a default that differs from place to place or measures the network behind our back.
 _BOTH: list[tuple[str, Any]] = [
@@ -88,7 +86,7 @@ class Refused(Exception):
 
 
 class Receiver(Protocol):
-    """What a data server gives to; called on the stream's thread, must not block."""
+    """What a data server gives to; called where a frame is found, must not block."""
 
     def deliver(self, header: Header, tensor: Tensor | None) -> bool:
         """A whole tensor, or an error (None). False: not accepted, no ack."""
@@ -115,16 +113,7 @@ class DataServer:
     ) -> None:
         self._receiver = receiver
         self._sealing = sealing or Sealing()
-        handlers = {
-            "Deliver": grpc.stream_stream_rpc_method_handler(self._deliver),
-            "Weights": grpc.unary_stream_rpc_method_handler(self._weights),
-        }
-        self._server = grpc.server(
-            pool,
-            handlers=[grpc.method_handlers_generic_handler("testbed.Data", handlers)],
-            options=SERVER_OPTIONS,
-            maximum_concurrent_rpcs=STREAMS_MAX,
-        )
+        self._server = grpc.server(pool, handlers=[self], options=SERVER_OPTIONS, maximum_concurrent_rpcs=STREAMS_MAX)
         self.ports = [self._listen(address, sealed=sealed) for sealed in self._sealing.doors]
         self._server.start()
 
@@ -140,24 +129,14 @@ class DataServer:
     def close(self) -> None:
         self._server.stop(grace=None).wait()
 
-    def _deliver(self, frames: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-        plain = not self._admit("Deliver", context)
-        assembler = codec.Assembler()
-        for frame in frames:
-            try:
-                whole = assembler.push(frame)
-                if whole is None:
-                    continue
-                if plain and self._sealing.seals(whole[0]):
-                    raise FrameError("it must be encrypted, and came as anybody could read it", whole[0])
-                header, accepted = whole[0], self._receiver.deliver(*whole)
-            except FrameError as error:
-                if error.header is None:
-                    context.abort(grpc.StatusCode.INVALID_ARGUMENT, error.why)
-                    return
-                header, accepted = error.header, self._receiver.refuse(error)
-            if accepted:
-                yield ACK.pack(*key_of(header))
+    def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        """How a stream that begins is served; None: there is no such method."""
+        if call.method == DELIVER:
+            intake = _Intake(self._receiver, self._sealing, self._admit)
+            return grpc.stream_stream_rpc_method_handler(intake.serve, request_deserializer=intake.found)
+        if call.method == WEIGHTS:
+            return grpc.unary_stream_rpc_method_handler(self._weights)
+        return None
 
     def _weights(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         sealed = self._admit("Weights", context)
@@ -187,206 +166,69 @@ def key_of(header: Header) -> Key:
     return header.request_id, header.step, header.lane
 
 
-class Parcel:
-    """One tensor (or error) on its way over an edge."""
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A frame that was."""
 
-    __slots__ = ("acks_before", "alarm", "deadline_us", "header", "live", "size_bytes", "taken_us", "tensor")
-
-    def __init__(self, header: Header, tensor: Tensor | None, deadline_us: int) -> None:
-        self.header = header
-        self.tensor = tensor
-        self.deadline_us = deadline_us
-        self.size_bytes = header.ByteSize() + (0 if tensor is None else tensor.size_bytes)
-        self.live = True
-        self.alarm: Alarm | None = None
-        self.acks_before = 0
-        self.taken_us = 0
-
-    @property
-    def key(self) -> Key:
-        return key_of(self.header)
+    ack: bytes = b""  # empty: none
+    broken: str = ""  # the stream cannot go on
 
 
-class Edge:
-    """The way to one peer: an ordered queue and the thread that keeps its stream open.
+Admit = Callable[[str, grpc.ServicerContext], bool]  # whether the peer came by the sealed door
 
-    `lost(header, why)` is called for every tensor that was not acked, from any thread. With an identity: encrypted.
+
+class _Intake:
+    """One stream of frames as it comes in.
+
+    gRPC finds all messages of a server on one thread and wakes another for each. A small tensor is taken where it is
+    found and waits for nobody; a large one costs time that the other streams should not pay for.
     """
 
-    def __init__(
-        self,
-        address: str,
-        clock: Clock,
-        timer: Timer,
-        lost: Callable[[Header, str], None],
-        *,
-        identity: Identity | None = None,
-        limit_bytes: int = EDGE_MAX_BYTES,
-    ) -> None:
-        self.address = address
-        self._identity = identity
-        self._limit_bytes = limit_bytes
-        self._held_bytes = 0  # waiting or not acked
-        self._goodput = Goodput()
-        self._clock = clock
-        self._timer = timer
-        self._lost = lost
-        # two, so that an ack wakes nobody who waits for work; both have the one lock
-        lock = threading.RLock()
-        self._work, self._ends = threading.Condition(lock), threading.Condition(lock)
-        self._waiting: deque[Parcel] = deque()
-        self._unacked: dict[Key, Parcel] = {}
-        self._acks = 0
-        self._failures = 0  # in a row
-        self._taken = False  # something for the stream of now
-        self._stream = 0  # frames of an earlier stream's iterator go nowhere
-        self._call: Any = None
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name=f"edge {address}", daemon=True)
-        self._thread.start()
+    def __init__(self, receiver: Receiver, sealing: Sealing, admit: Admit) -> None:
+        self._receiver = receiver
+        self._sealing = sealing
+        self._admit = admit
+        self._plain = True
+        self._assembler = codec.Assembler()
+        self._acks: list[bytes] = []  # that wait
 
-    def send(self, header: Header, tensor: Tensor | None, deadline_us: int) -> None:
-        """Returns at once; the edge owns both arguments from here on.
+    def found(self, frame: bytes) -> bytes | _Taken:
+        return self._take(frame) if len(frame) <= SMALL_BYTES and self._assembler.idle else frame
 
-        Raises `Busy`; an idle edge takes any size, and every edge an error: it is small, and the phone waits for it.
-        """
-        parcel = Parcel(header, tensor, deadline_us)
-        with self._work:
-            if tensor and self._held_bytes and self._held_bytes + parcel.size_bytes > self._limit_bytes:
-                raise Busy(f"{self.address}: {self._held_bytes} bytes are on their way, at most {self._limit_bytes}")
-            self._held_bytes += parcel.size_bytes
-            self._waiting.append(parcel)
-            parcel.alarm = self._timer.at(deadline_us, lambda: self._expire(parcel))
-            self._work.notify_all()
+    def serve(self, frames: Iterator[bytes | _Taken], context: grpc.ServicerContext) -> Iterator[bytes]:
+        """The acks. Nothing is found before it was admitted, nor before what came before was taken."""
+        self._plain = not self._admit("Deliver", context)
+        for frame in frames:
+            taken = frame if isinstance(frame, _Taken) else self._take(frame)
+            if taken.broken:
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, taken.broken)
+            if taken.ack:
+                yield taken.ack
 
-    @property
-    def rate_bps(self) -> int:
-        """What the way to the peer was last seen to carry; 0: not known."""
-        with self._work:
-            return self._goodput.rate_bps
-
-    def await_end(self, header: Header, limit_us: int) -> None:
-        """Waits until what was sent with this header was acked or lost."""
-        key = key_of(header)
-        with self._work:
-            self._ends.wait_for(
-                lambda: key not in self._unacked and all(parcel.key != key for parcel in self._waiting), limit_us / 1e6
-            )
-
-    def drain(self, limit_us: int) -> None:
-        """Waits until everything was acked or lost."""
-        with self._work:
-            self._ends.wait_for(lambda: not self._waiting and not self._unacked, limit_us / 1e6)
-
-    def close(self) -> None:
-        with self._work:
-            self._closed = True
-            self._work.notify_all()
-            if self._call is not None:
-                self._call.cancel()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while self._await_work():
-            # a channel of its own for each stream: a kept one would be in a backoff that hides that the peer is back
-            with open_channel(self.address, self._identity) as channel:
-                why = self._stream_over(channel)
-            self._break(why)
-        self._break("this node ends")
-
-    def _stream_over(self, channel: grpc.Channel) -> str:
-        """Sends and takes acks until the stream ends; why it did."""
+    def _take(self, frame: bytes) -> _Taken:
+        if frame == ASK:
+            return self._acknowledge()
         try:
-            with self._work:
-                self._stream += 1
-                self._taken = False
-                self._call = call = channel.stream_stream(DELIVER)(self._frames(self._stream))
-            for ack in call:
-                self._acked(ACK.unpack(ack))
-        except grpc.RpcError as error:
-            return f"{error.code().name}: {told(error.details() or '', self._identity)}"
-        return "the peer ended the stream"
+            whole = self._assembler.push(frame)
+            if whole is None:
+                return NOTHING
+            # before the header is the receiver's, who writes the next step into it
+            key, later = key_of(whole[0]), whole[0].ack_later
+            if self._plain and self._sealing.seals(whole[0]):
+                raise FrameError("it must be encrypted, and came as anybody could read it", whole[0])
+            accepted = self._receiver.deliver(*whole)
+        except FrameError as error:
+            if error.header is None:
+                return _Taken(broken=error.why)
+            key, later = key_of(error.header), False
+            accepted = self._receiver.refuse(error)
+        if accepted:
+            self._acks.append(ACK.pack(*key))
+        return NOTHING if later and len(self._acks) < ACKS_MAX else self._acknowledge()
 
-    def _await_work(self) -> bool:
-        """Waits until there is something to send and the backoff is over; False: closed."""
-        with self._work:
-            if self._failures:
-                pause_us = BACKOFF_US[min(self._failures, len(BACKOFF_US)) - 1]
-                self._work.wait_for(lambda: self._closed, pause_us / 1e6)
-            self._work.wait_for(lambda: self._closed or self._waiting)
-            return not self._closed
+    def _acknowledge(self) -> _Taken:
+        acks, self._acks = self._acks, []
+        return _Taken(b"".join(acks))
 
-    def _frames(self, stream: int) -> Iterator[bytes]:
-        while (parcel := self._take(stream)) is not None:
-            for frame in codec.frames(parcel.header, parcel.tensor):
-                if not parcel.live:
-                    break
-                yield frame
 
-    def _take(self, stream: int) -> Parcel | None:
-        with self._work:
-            self._work.wait_for(lambda: self._closed or stream != self._stream or self._waiting)
-            if self._closed or stream != self._stream:
-                return None
-            parcel = self._waiting.popleft()
-            parcel.acks_before, self._taken = self._acks, True
-            if (same := self._unacked.get(parcel.key)) is not None:
-                self._held_bytes -= same.size_bytes
-            self._unacked[parcel.key] = parcel
-            parcel.taken_us = self._clock.now_us()
-            return parcel
-
-    def _acked(self, key: Key) -> None:
-        with self._work:
-            self._acks += 1
-            self._failures = 0
-            parcel = self._unacked.pop(key, None)
-            if parcel is not None:
-                self._held_bytes -= parcel.size_bytes
-                self._goodput.acked(parcel.size_bytes, parcel.taken_us, self._clock.now_us())
-            self._ends.notify_all()
-        if parcel is not None and parcel.alarm is not None:
-            parcel.alarm.cancel()
-
-    def _break(self, why: str) -> None:
-        """The stream is gone and what was not acked with it; what waits goes over the next one."""
-        with self._work:
-            self._stream += 1
-            self._call = None
-            self._failures += 1
-            gone = list(self._unacked.values())
-            self._unacked.clear()
-            if self._closed:
-                gone += self._waiting
-                self._waiting.clear()
-            elif self._waiting and not self._taken:
-                gone.append(self._waiting.popleft())  # it was for this one that the stream was opened in vain
-            self._held_bytes -= sum(parcel.size_bytes for parcel in gone)
-            self._goodput.broken()
-            self._work.notify_all()
-            self._ends.notify_all()
-        for parcel in gone:
-            self._lose(parcel, why)
-
-    def _expire(self, parcel: Parcel) -> None:
-        with self._work:
-            if parcel in self._waiting:
-                self._waiting.remove(parcel)
-                why = "not sent by the deadline"
-            elif self._unacked.pop(parcel.key, None) is parcel:
-                why = "not acked by the deadline"
-                if self._call is not None and self._acks == parcel.acks_before:
-                    self._stream += 1  # so that nothing more is taken for the stream that ends
-                    self._work.notify_all()
-                    self._call.cancel()
-            else:
-                return
-            self._held_bytes -= parcel.size_bytes
-            self._ends.notify_all()
-        self._lose(parcel, why)
-
-    def _lose(self, parcel: Parcel, why: str) -> None:
-        parcel.live = False
-        if parcel.alarm is not None:
-            parcel.alarm.cancel()
-        self._lost(parcel.header, f"{self.address}: {why}")
+NOTHING = _Taken()

@@ -1,17 +1,24 @@
 """The coordinator's port to the agents: one gRPC channel a node, over Unix sockets outside the emulated network."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import grpc
 
-from controller.model import Slice
+from controller.model import Slice, Snapshot
 from controller.ports import Prepared, PrepareFailed, ReleaseFailed
+from nodes.costing.costs import costs
+from nodes.costing.kvcost import Reach, Transfer, copy_us
+from nodes.costing.profile import profile, step_costs
+from nodes.permit import Permit
 from nodes.phone.generation import heads_of
 from nodes.pieces import Piece
 from nodes.proto import agent_pb2, agent_pb2_grpc, data_pb2
+from nodes.session.sessions import COPY_AHEAD_S
+from testbed.emulation.sessions import sessions_of
+from testbed.emulation.standby import Kept, candidates, standbys
 from testbed.plan import Plan
 
 DATA_PORT = 5000
@@ -31,6 +38,10 @@ class Agents:
         self.channels = {host.name: grpc.insecure_channel(f"unix:{sockets / host.name}.sock") for host in plan.hosts}
         self.routes: Mapping[str, tuple[Slice, ...]] = {}  # of now: who holds what sessions keep
         self.down: frozenset[str] = frozenset()  # as they last said
+        self.seen: Snapshot | None = None  # what is known of nodes and ways
+        self._ahead: list[bool] = []  # of each slice since the last switch that lacks keys and values: copied ahead
+        self.zones: Mapping[str, frozenset[str]] = {kind: frozenset(zones) for kind, zones in plan.zones.items()}
+        self._following: dict[str, agent_pb2.FollowRequest] = {}
         self._generating = {stream.model for stream in plan.streams if stream.generate}
         self.stubs = {name: agent_pb2_grpc.AgentStub(channel) for name, channel in self.channels.items()}
 
@@ -44,8 +55,42 @@ class Agents:
             group = names[first : first + GROUP]
             calls = [self.stubs[name].Status.future(agent_pb2.Empty(), timeout=STATUS_DEADLINE_S) for name in group]
             found |= {name: _result(call) for name, call in zip(group, calls, strict=True)}
-        self.down = frozenset(name for name, status in found.items() if status is None or not status.up)
+        before, self.down = self.down, frozenset(n for n, status in found.items() if status is None or not status.up)
+        for name in (before - self.down) & self._following.keys():
+            self._tell(name, self._following[name])  # it has forgotten whom it follows
         return found
+
+    def standbys(self, routes: Mapping[str, tuple[Slice, ...]]) -> Mapping[Kept, str]:
+        """Who is to stand by what is kept along routes."""
+        if self.plan.kv != "replica":
+            return {}
+        grown = {model.name: step_costs(model.family) for model in self.plan.models if model.name in self._generating}
+        profiles = {model.name: profile(model.family) for model in self.plan.models if model.name in grown}
+        classes = {name: (p.input_class, *(unit.output_class for unit in p.units)) for name, p in profiles.items()}
+        permits = {host.name: Permit(host.zone, classes, lambda _: self.zones) for host in self.plan.hosts}
+
+        def grows(model: str, first: int, last: int) -> bool:
+            return any(cost and cost.kv_bytes_per_token for cost in grown.get(model, ())[first:last])
+
+        def may(node: str, kept: Kept) -> bool:
+            return node not in self.down and not permits[node].objection(kept.model, kept.first, kept.last, 0)
+
+        return standbys(routes, candidates(self.plan), grows, may)
+
+    def follow(self, standing: Mapping[Kept, str]) -> None:
+        """Each of those who stand by is told what to keep up with from now on."""
+        wanted = {name: agent_pb2.FollowRequest() for name in {*self._following, *standing.values()}}
+        for kept, name in sorted(standing.items(), key=repr):
+            held = data_pb2.Held(address=self.addresses[kept.node], first=kept.first, last=kept.last, heads=kept.heads)
+            wanted[name].followed.add(model=kept.model, held=held)
+        for name, request in wanted.items():
+            if request != self._following.get(name):
+                self._tell(name, request)
+        self._following = {name: request for name, request in wanted.items() if request.followed}
+
+    def _tell(self, name: str, request: agent_pb2.FollowRequest) -> None:
+        """A node that is gone follows nobody; it is told when it is back."""
+        _result(self.stubs[name].Follow.future(request, timeout=STATUS_DEADLINE_S))
 
     def prepare(self, piece: Slice, source: str | None) -> Prepared:
         request = agent_pb2.PrepareRequest(
@@ -64,18 +109,50 @@ class Agents:
 
     def _kv_sources(self, piece: Slice) -> list[data_pb2.Held]:
         """Who holds what live sessions keep of these blocks, and is up."""
-        if piece.model not in self._generating or self.plan.kv != "copy":
+        if piece.model not in self._generating or self.plan.kv == "prefill":
             return []
         held = {
-            (self.addresses[node], stop.first, stop.last, heads_of(part))
+            (node, stop.first, stop.last, heads_of(part))
             for way in self.routes.values()
             for stop in way
             for node, part in stop.parts or ((stop.node, ""),)
             if stop.model == piece.model and node != piece.node and node not in self.down
             if not part or heads_of(part)
         }
-        sources = [data_pb2.Held(address=a, first=b, last=e, heads=heads) for a, b, e, heads in sorted(held)]
-        return Piece(piece.model, piece.first, piece.last, piece.part).of(sources)
+        sources = [
+            data_pb2.Held(address=self.addresses[node], first=first, last=last, heads=heads)
+            for node, first, last, heads in sorted(held, key=lambda one: (self.addresses[one[0]], *one[1:]))
+        ]
+        found = Piece(piece.model, piece.first, piece.last, piece.part).of(sources)
+        if found and self.plan.kv == "auto":
+            self._ahead.append(self._in_time(piece, found))
+            return found if self._ahead[-1] else []
+        return found
+
+    def _in_time(self, piece: Slice, sources: Sequence[data_pb2.Held]) -> bool:
+        """Whether what all sessions keep is likely copied before the agent stops waiting for it."""
+        if self.seen is None:
+            return False
+        index, names = (
+            {host.name: n for n, host in enumerate(self.plan.hosts)},
+            {a: n for n, a in self.addresses.items()},
+        )
+        family = next(model.family for model in self.plan.models if model.name == piece.model)
+        sessions = sessions_of(self.plan, piece.model)
+        copies = [Transfer(names[s.address], piece.node, s.first, s.last, len(s.heads)) for s in sources]
+        reaches = {
+            (copy.source, piece.node): Reach(
+                sessions.at_once and int(self.seen.rate_bps[index[copy.source], index[piece.node]]) // sessions.at_once,
+                int(self.seen.delay_us[index[copy.source], index[piece.node]]),
+            )
+            for copy in copies
+        }
+        return copy_us(costs(family), 0, sessions.tokens, copies, reaches) < COPY_AHEAD_S * 1e6
+
+    def copied_ahead(self) -> int:
+        """When all that a move needs was copied ahead, as the controller saw it last; 0: not all of it was."""
+        ahead, self._ahead = self._ahead, []
+        return self.seen.now_us if self.seen is not None and ahead and all(ahead) else 0
 
     def release(self, piece: Slice) -> None:
         try:

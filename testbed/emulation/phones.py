@@ -6,9 +6,11 @@ from typing import Any
 
 from controller import parts
 from controller.model import Slice, Snapshot
+from nodes.phone.generation import heads_of
 from nodes.proto import agent_pb2, agent_pb2_grpc, data_pb2
 from testbed.emulation.agents import STATUS_DEADLINE_S, Agents
 from testbed.emulation.latency import Ended
+from testbed.emulation.standby import Kept
 from testbed.plan import Plan
 from testbed.quantity import PPM
 
@@ -31,19 +33,32 @@ class Phones:
         owner = {stream.name: stream.phone for stream in self.plan.streams}
         known = self._known(routes) if self.plan.kv == "auto" else {}
         self.agents.routes = routes
+        if self.seen is not None and self.seen.zones is not None:
+            self.agents.zones = self.seen.zones  # type: ignore[assignment]
+        standing = self.agents.standbys(routes)
         self._open_ways(owner, routes)
         for name, stub in self.stubs.items():
             request = agent_pb2.SwitchRequest(epoch=epoch, lost=sorted(self.agents.down), **known)
             for stream in sorted(routes):
                 if owner[stream] == name:
-                    request.routes.add(stream=stream, hops=[self._hop(stop) for stop in routes[stream]])
+                    request.routes.add(stream=stream, hops=[self._hop(stop, standing) for stop in routes[stream]])
             stub.Switch(request, timeout=STATUS_DEADLINE_S)
+        self.agents.follow(standing)
 
-    def _hop(self, stop: Slice) -> data_pb2.Hop:
-        parts = [data_pb2.Placed(node=node, address=self.addresses[node], part=part) for node, part in stop.parts]
-        return data_pb2.Hop(
-            node=stop.node, address=self.addresses[stop.node], first=stop.first, last=stop.last, parts=parts
-        )
+    def _hop(self, stop: Slice, standing: Mapping[Kept, str]) -> data_pb2.Hop:
+        hop = data_pb2.Hop(node=stop.node, address=self.addresses[stop.node], first=stop.first, last=stop.last)
+        for node, part in stop.parts:
+            placed = hop.parts.add(node=node, address=self.addresses[node], part=part)
+            placed.replicas.extend(
+                self._replicas(Kept(node, stop.model, stop.first, stop.last, heads_of(part)), standing)
+            )
+        if not stop.parts:
+            hop.replicas.extend(self._replicas(Kept(stop.node, stop.model, stop.first, stop.last), standing))
+        return hop
+
+    def _replicas(self, kept: Kept, standing: Mapping[Kept, str]) -> list[data_pb2.Held]:
+        address = self.addresses.get(standing.get(kept, ""))
+        return [data_pb2.Held(address=address, first=kept.first, last=kept.last, heads=kept.heads)] if address else []
 
     def _known(self, routes: Mapping[str, tuple[Slice, ...]]) -> dict[str, Any]:
         """Of the nodes that keep something of sessions now, or will: ways between them, and their speeds."""
@@ -63,11 +78,15 @@ class Phones:
             for b, j in hosts.items()
             if a != b
         ]
-        speeds = {
-            name: self.plan.hosts[n].flops_per_s * (PPM - self.seen.nodes[n].load_ppm) // PPM
-            for name, n in hosts.items()
+        spare = {name: PPM - self.seen.nodes[n].load_ppm for name, n in hosts.items()}
+        return {
+            "reaches": reaches,
+            "flops_per_s": {name: self.plan.hosts[n].flops_per_s * spare[name] // PPM for name, n in hosts.items()},
+            "memory_bytes_per_s": {
+                name: self.plan.hosts[n].memory_bytes_per_s * spare[name] // PPM for name, n in hosts.items()
+            },
+            "copied_us": self.agents.copied_ahead(),
         }
-        return {"reaches": reaches, "flops_per_s": speeds}
 
     def _open_ways(self, owner: Mapping[str, str], routes: Mapping[str, tuple[Slice, ...]]) -> None:
         """Make before break: the connections of the new routes stand before the first request takes them."""
@@ -104,7 +123,9 @@ def hops(phone: str, stops: Sequence[Slice]) -> Iterator[tuple[str, str]]:
         for part, node in placed.items():
             if part.startswith(parts.HEADS):
                 yield from ((stop.node, node), (node, middle))
-        at = placed.get(parts.MLP, stop.node)
+            elif part.startswith(parts.COLUMNS):
+                yield from ((middle, node), (node, middle))
+        at = placed.get(parts.MLP, middle)
         yield from ((stop.node, middle), (middle, at))
     yield at, phone
 

@@ -1,19 +1,31 @@
 """Plan -> the controller's decision problem. Pure."""
 
+from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import replace
 
 from controller.model import Block, Host, Model, Problem, Sla, Stream
+from controller.parts import HEADS
+from nodes.costing.costs import costs
 from nodes.costing.layercost import formula_costs
 from nodes.costing.profile import profile, step_profile
 from nodes.models.config import config_of
+from nodes.permit import Zones
+from nodes.slices import rows_bytes
 from testbed.emulation.headblocks import by_heads
+from testbed.emulation.sessions import Sessions, sessions_of
 from testbed.plan import ModelPlan, Plan, StreamPlan
 
 
 def problem_of(plan: Plan) -> Problem:
     return Problem(
         hosts=tuple(Host(h.name, h.zone, h.flops_per_s, h.memory_bytes, h.memory_bytes_per_s) for h in plan.hosts),
-        models={model.name: _model(model, _generated(plan, model.name)) for model in plan.models},
+        models={
+            model.name: _keeping(
+                _model(model, _generated(plan, model.name)), model.family, sessions_of(plan, model.name)
+            )
+            for model in plan.models
+        },
         streams=tuple(
             Stream(stream.name, stream.model, stream.phone, _period_us(stream, plan.duration_us))
             for stream in plan.streams
@@ -30,13 +42,14 @@ def _generated(plan: Plan, model: str) -> int:
     return max((s.generate.tokens for s in plan.streams if s.model == model and s.generate), default=0)
 
 
-def zones_at(plan: Plan, t_us: int) -> dict[str, frozenset[str]]:
+def zones_over(plan: Plan) -> Callable[[int], Zones]:
     """The zones that hold at a time: what the experiment begins with, and its privacy events up to then."""
-    zones = {kind: frozenset(zones) for kind, zones in plan.zones.items()}
-    for change in plan.changes:
-        if change.what == "privacy" and change.t_us <= t_us:
-            zones[change.target] = frozenset(change.place.split(","))
-    return zones
+    held: list[Zones] = [{kind: frozenset(zones) for kind, zones in plan.zones.items()}]
+    since = list[int]()
+    for change in sorted((c for c in plan.changes if c.what == "privacy"), key=lambda c: c.t_us):
+        since.append(change.t_us)
+        held.append({**held[-1], change.target: frozenset(change.place.split(","))})
+    return lambda t_us: held[bisect_right(since, t_us)]
 
 
 def _model(plan: ModelPlan, tokens: int) -> Model:
@@ -69,8 +82,23 @@ def _model(plan: ModelPlan, tokens: int) -> Model:
         for unit, formula, read_bytes in zip(units, formula_costs(plan.family), reads, strict=True)
     )
     if plan.grain == "heads":
-        blocks = by_heads(plan.family, blocks, max(1, tokens), plan.batch)
+        blocks = by_heads(plan.family, blocks, max(1, tokens), plan.batch, plan.ffn_parts)
     return Model(plan.name, blocks, costs.input_bytes, costs.input_class)
+
+
+def _keeping(model: Model, family: str, sessions: Sessions) -> Model:
+    """With the memory that sessions take: what they keep, and the input of a round of each, which may wait."""
+    if not sessions.at_once:
+        return model
+    held, entering, blocks = costs(family), model.input_bytes, []
+    for i, block in enumerate(model.blocks):
+        unit, kept = block.unit or i, 0
+        if not block.part or block.part.startswith(HEADS):
+            kept = rows_bytes(held[unit], 0, sessions.tokens, heads=1 if block.part else 0)
+        working = block.working_bytes + sessions.at_once * entering
+        blocks.append(replace(block, kept_bytes=sessions.at_once * kept, working_bytes=working))
+        entering = profile(family).units[unit].output_bytes
+    return replace(model, blocks=tuple(blocks))
 
 
 def _period_us(stream: StreamPlan, duration_us: int) -> int:

@@ -38,7 +38,7 @@ from testbed.emulation.agents import DATA_PORT, Agents
 from testbed.emulation.linkstate import LinkState
 from testbed.emulation.live import LiveFile
 from testbed.emulation.phones import Phones
-from testbed.emulation.problem import problem_of, zones_at
+from testbed.emulation.problem import problem_of, zones_over
 from testbed.emulation.telemetry import Telemetry
 from testbed.identities import FOLDER, run_name
 from testbed.journal import Journal
@@ -92,7 +92,7 @@ def run_host(plan: Plan, name: str, run_folder: Path, sockets: Path) -> None:
         batch={model.name: model.batch for model in plan.models},
         wire=plan.wire,
         sealing=_sealing(plan, name, run_folder),
-        permit=Permit(host.zone, _classes(plan), lambda now_us: zones_at(plan, now_us)),
+        permit=Permit(host.zone, _classes(plan), zones_over(plan)),
     )
     clock = MonotonicClock()
     with Journal(run_folder, f"host-{name}") as journal:
@@ -127,6 +127,7 @@ def run_coordinator(plan: Plan, run_folder: Path, sockets: Path) -> None:
         rule=Rule(**plan.detection),
         limit_us=round(number(plan.policy_options, "time_limit_s", LIMIT_US / 1e6) * 1e6),
         phase_us=int(plan.telemetry_period_us * TICK_PHASE),
+        drain_limit_us=plan.telemetry_period_us // 2,  # what fails meanwhile is to be seen in the next period
     )
     live.phase("first placement")
     try:

@@ -9,7 +9,7 @@ from testbed.emulation.agents import Agents
 from testbed.emulation.latency import RecentLatency
 from testbed.emulation.linkstate import LinkState
 from testbed.emulation.phones import Phones
-from testbed.emulation.problem import zones_at
+from testbed.emulation.problem import zones_over
 from testbed.emulation.routes import path_arrays, present, ways
 from testbed.plan import Plan
 
@@ -24,6 +24,7 @@ class Telemetry:
     ) -> None:
         self.plan, self.agents, self.phones, self.links, self.record = plan, agents, phones, links, record
         self.recent = RecentLatency(plan.sla.window_us, plan.sla.percentile)
+        self.zones = zones_over(plan)
         self.ok = 0
         self.queues = {host.name: deque[int](maxlen=STANDING_SAMPLES) for host in plan.hosts}
 
@@ -35,13 +36,13 @@ class Telemetry:
         now = ways(present(self.plan, self.links.stations), self.links.shapes, measured, down)
         delay_us, rate_bps = path_arrays(self.plan, now)
         self._record_links(now_us)
-        self.phones.seen = seen = Snapshot(
+        self.phones.seen = self.agents.seen = seen = Snapshot(
             now_us=now_us,
             nodes=self._nodes(now_us),
             delay_us=delay_us,
             rate_bps=rate_bps,
             latency_us=self.recent.by_stream(),
-            zones=zones_at(self.plan, now_us),  # type: ignore[arg-type]
+            zones=self.zones(now_us),  # type: ignore[arg-type]
         )
         return seen
 

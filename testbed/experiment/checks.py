@@ -193,6 +193,21 @@ def _workload(experiment: Experiment) -> Findings:
         yield ("workload",), f"about {requests} requests; at most {MAX_REQUESTS} are right"
 
 
+def _standby(experiment: Experiment) -> Findings:
+    if experiment.standby and experiment.kv != "replica":
+        yield ("standby",), f"nobody stands by with kv: {experiment.kv}; it needs kv: replica"
+    if experiment.kv == "replica" and not any(flow.generate for flow in experiment.workload.values()):
+        yield ("kv",), "no flow generates, so there is nothing to stand by with; leave it out"
+    for i, name in enumerate(experiment.standby):
+        node = experiment.nodes.get(name)
+        if node is None:
+            yield ("standby", i), f"no node '{name}'; {nearest(name, list(experiment.nodes))}"
+        elif not node.is_host:
+            yield ("standby", i), f"'{name}' is a {node.kind}, it computes nothing; a node with a device can stand by"
+        elif name in experiment.standby[:i]:
+            yield ("standby", i), f"'{name}' is there twice; once is right"
+
+
 def _generation(experiment: Experiment) -> Findings:
     for name, model in experiment.models.items():
         config = CONFIGS.get(model.family)
@@ -200,6 +215,9 @@ def _generation(experiment: Experiment) -> Findings:
             yield ("models", name, "prompts"), f"'{model.family}' takes no texts of one's own; leave it out"
         if model.grain == "heads":
             yield from _by_heads(experiment, name)
+        elif model.ffn_parts != 1:
+            yield ("models", name, "ffn_parts"), "cuts layers that are placed by parts; it needs grain: heads"
+    yield from _standby(experiment)
     for name, flow in experiment.workload.items():
         use = experiment.models.get(flow.model)
         config = CONFIGS.get(use.family) if use else None
@@ -220,8 +238,6 @@ def _by_heads(experiment: Experiment, name: str) -> Findings:
         yield place, f"the layers of '{model.family}' have no heads to place; a family such as 'smollm2' has"
     if model.runtime != "torch" or model.optimise != "none":
         yield place, "parts of layers run in plain torch; leave runtime and optimise out"
-    if experiment.weights == "transfer":
-        yield place, "weights of parts of layers do not travel; weights: prestaged is right"
 
 
 def _times(experiment: Experiment) -> Findings:

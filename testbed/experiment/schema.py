@@ -141,6 +141,7 @@ class ModelUse(Section):
     family: str
     runtime: Literal["torch", "onnxruntime"] = "torch"
     grain: Literal["layers", "heads"] = "layers"  # what is placed: whole units, or of layers each head and what follows
+    ffn_parts: int = Field(1, ge=1, le=16)  # with grain heads: how many blocks of columns each feed-forward part is
     inputs: int = Field(8, ge=1, le=256)
     batch: int = Field(1, ge=1, le=256)  # waiting requests of a slice that may run together
     prompts: tuple[Prompt, ...] = Field((), max_length=256)  # the inputs, where they are texts of one's own
@@ -258,7 +259,8 @@ class Experiment(Section):
     detection: Detection = Field(default_factory=lambda: Detection.model_validate({}))
     privacy: Privacy = Field(default_factory=lambda: Privacy.model_validate({}))
     weights: Literal["prestaged", "transfer"] = "prestaged"
-    kv: Literal["copy", "prefill", "auto"] = "copy"  # keys and values of a generation whose slice moves
+    kv: Literal["copy", "prefill", "replica", "auto"] = "copy"  # keys and values of a generation whose slice moves
+    standby: tuple[Name, ...] = Field((), max_length=300)  # with kv: replica, who stands by: the first that can
     numerics: Switch = True
     wire: Literal["fp32", "fp16", "int8", "auto"] = "fp32"
     encrypt: Literal["none", "sensitive", "all"] = "none"

@@ -20,15 +20,19 @@ GRACE_US = 1_000_000
 # Files that take minutes begin first, so that no worker is left with one of them at the end.
 LONG = (
     "urban_mec",
-    "amp4ec",
-    "heads_full",
     "scale",
     "heads",
+    "heads_full",
+    "amp4ec",
     "generation",
+    "repeat",
+    "models_full",
+    "zones",
+    "encryption",
     "moves",
     "onnx_full",
-    "encryption",
-    "zones",
+    "accuracy",
+    "goodput",
 )
 
 NewFolder = Callable[[str], Path]

@@ -17,6 +17,7 @@ from nodes.runtime.onnx import Onnx, OnnxFiles, _session, _tensor
 from nodes.runtime.slicing import one_thread
 from nodes.wire import codec
 from nodes.wire.codec import Tensor
+from tests.unit.exporting import one_table  # noqa: F401
 
 # The full one of the first is here; the others are what vit_tiny, bert_tiny and minilm have, over and over.
 LEFT_OUT = {"minilm_tiny", "bert_large", "vit_b16"}
@@ -25,7 +26,7 @@ PLACEMENTS = 5
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def model(request, tmp_path_factory):
+def model(request, tmp_path_factory, one_table):  # noqa: F811
     """The family, its prepared files and an input with its right answer."""
     one_thread()
     family, folder = request.param, tmp_path_factory.mktemp("models")

@@ -1,4 +1,7 @@
-"""The same seed twice gives the same run, also while other programs keep every processor busy."""
+"""A town in which a model moves with its weights: every answer is right, and the same seed gives the same run again.
+
+The second run has other programs beside it that keep every processor busy.
+"""
 
 import os
 import subprocess
@@ -10,13 +13,44 @@ from typing import Any
 import psutil
 import pytest
 
+from nodes.costing.costs import costs
 from testbed.scenario import ScenarioRun
+from tests.scenarios.test_moves import epochs_ok
 
 TOLERANCE = 0.005
 BUSY_LIMIT_S = 240  # the loops end by themselves even if nobody ends them
 LEAST_BUSY_S = 3.0
 LOOP = "import sys, time\nend = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
 TOWN = pytest.mark.experiment("experiments/town.yaml", sets=("weights=transfer",))
+MODEL_BYTES = sum(block.weight_bytes for block in costs("vit_tiny"))
+
+
+def phases(run: ScenarioRun, epoch: int) -> list[str]:
+    """The phases of the move to an epoch, each once, in order."""
+    return list(dict.fromkeys(move["phase"] for move in run.journal("move") if move["epoch"] == epoch))
+
+
+@TOWN
+def test_weights_travel_over_the_network(testbed, history_is_right):
+    history_is_right(testbed)
+    testbed.assert_no_loss()
+    assert testbed.summary["moves"] == {"count": 1, "aborted": 0}
+    assert testbed.summary["bytes"]["moves"] == MODEL_BYTES
+    assert testbed.summary["links"]["mec"]["down"]["tx_bytes"] > MODEL_BYTES
+    assert testbed.summary["links"]["edge1"]["up"]["tx_bytes"] > MODEL_BYTES
+    assert phases(testbed, 2) == ["prepare", "commit", "switch", "drain", "release", "done"]
+
+
+@TOWN
+def test_answers_are_right_before_during_and_after_a_move(testbed):
+    testbed.assert_right()
+    move = [record["t_us"] for record in testbed.journal("move") if record["epoch"] == 2]
+    requests = testbed.journal("request")
+    assert [r for r in requests if r["done_us"] < move[0]]
+    assert [r for r in requests if r["sent_us"] <= move[-1] and r["done_us"] >= move[0]]
+    assert [r for r in requests if r["sent_us"] > move[-1]]
+    assert testbed.summary["answers"]["equal"] == testbed.summary["requests"]["sent"]
+    assert epochs_ok(testbed) == [1, 2]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from nodes.inlayer.parts import split_config
 from nodes.models.generate import generate
 from nodes.models.splits import Run, Split, check_placement, stages
 from nodes.prepare import inputs, tensorfile
-from nodes.proto.agent_pb2 import PrepareRequest, Route, SliceRef, StartRequest, SwitchRequest, UpRequest
+from nodes.proto.agent_pb2 import PrepareRequest, Route, SliceRef, StartRequest, SwitchRequest
 from nodes.proto.data_pb2 import Held, Hop, Placed
 from nodes.runtime.numerics import ModelFile, Numeric
 from nodes.runtime.slicing import cut
@@ -43,10 +43,10 @@ class Apart(Chat):
             if node not in self.hosts:
                 self.add(node)
                 if t0_us := self.hosts["ue1"].clock.t0_us if "ue1" in self.hosts else 0:
-                    self.agents[node].Start(StartRequest(t0_us=t0_us), timeout=5)
+                    self.agents[node].Start(StartRequest(t0_us=t0_us), timeout=60)
             piece = SliceRef(model="chat", first=first, last=last, part=part)
             held = [kept for at, kept in self._held(ahead or ()) if at != node]
-            reply = self.agents[node].Prepare(PrepareRequest(slice=piece, deadline_s=5, kv_sources=held), timeout=8)
+            reply = self.agents[node].Prepare(PrepareRequest(slice=piece, deadline_s=40, kv_sources=held), timeout=60)
             assert reply.ok, reply.why
 
     def let_go(self, old, *new):
@@ -54,21 +54,19 @@ class Apart(Chat):
         needed = {piece for placement in new for piece in everything(placement)}
         for node, first, last, part in set(everything(old)) - needed:
             piece = SliceRef(model="chat", first=first, last=last, part=part)
-            self.agents[node].Release(piece, timeout=5)
+            self.agents[node].Release(piece, timeout=60)
 
-    def take(self, placement, lost=()):
-        """Switches the phone to it."""
+    def take(self, placement, lost=(), standby=None):
+        """Switches the phone to it; `standby`: who stands by whom."""
         self.epoch += 1
         route = Route(stream="cam", hops=[self._hop(stage) for stage in stages(placement)])
-        self.phone_stub.Switch(SwitchRequest(epoch=self.epoch, routes=[route], lost=lost), timeout=5)
+        self.stand_by(route.hops, standby or {}, self._held(placement))
+        self.phone_stub.Switch(SwitchRequest(epoch=self.epoch, routes=[route], lost=lost), timeout=60)
 
     def move(self, old, new):
         """As the controller does it: copied ahead, then switched."""
         self.lay(new, ahead=old)
         self.take(new)
-
-    def up(self, name):
-        self.agents[name].SetUp(UpRequest(up=True), timeout=5)
 
     def address(self, node):
         return self.hosts[node].agent.spec.address
@@ -79,6 +77,13 @@ class Apart(Chat):
         layer, split = stage
         parts = [Placed(node=node, address=self.address(node), part=str(share)) for node, share in split.parts]
         return Hop(node=split.home, address=self.address(split.home), first=layer + 1, last=layer + 2, parts=parts)
+
+    def kept_heads(self, node, placement, of):
+        """The tokens that a node has of all that another holds by a placement."""
+        mine = [held for at, held in self._held(placement) if at == of]
+        sources = [Held(address=self.address(node), first=h.first, last=h.last, heads=h.heads) for h in mine]
+        phone = self.hosts["ue1"].agent
+        return min(max(phone.kept_at(source, "chat", 1.0).values(), default=0) for source in sources)
 
     def _held(self, placement):
         for stage in stages(placement):

@@ -8,7 +8,7 @@ from hypothesis import settings
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
-pytest.register_assert_rewrite("tests.unit.hosts")
+pytest.register_assert_rewrite("tests.unit.hosts", "tests.unit.chatting", "tests.unit.apart")
 
 
 @pytest.fixture
@@ -17,6 +17,30 @@ def world(tmp_path):
 
     with contextlib.ExitStack() as stack:
         yield World(tmp_path, stack)
+
+
+@pytest.fixture(scope="session")
+def weights_folder(tmp_path_factory):
+    """Of the small families: made once, by whichever test needs them first."""
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture
+def chat_of(tmp_path, weights_folder):
+    """Makes hosts that generate, of a family."""
+    from tests.unit.chatting import Chat
+
+    with contextlib.ExitStack() as stack:
+        yield lambda family="llama_tiny", **more: Chat(tmp_path, stack, family, weights_folder, **more)
+
+
+@pytest.fixture
+def apart_of(tmp_path, weights_folder):
+    """Makes hosts that generate with layers by parts, of a family."""
+    from tests.unit.apart import Apart
+
+    with contextlib.ExitStack() as stack:
+        yield lambda family="llama_tiny", **more: Apart(tmp_path, stack, family, weights_folder, **more)
 
 
 @pytest.fixture(scope="session")

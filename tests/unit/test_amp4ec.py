@@ -211,6 +211,17 @@ def test_a_node_that_leaves_is_left_at_the_next_look_and_used_again_when_it_is_b
     assert set(back.placement.nodes["s"]) == {"n0", "n1", "n2"}
 
 
+def test_a_partition_runs_as_long_as_its_bytes_take_where_memory_is_slow() -> None:
+    problem = town(2)
+    layers = tuple(replace(layer, read_bytes=10**7) for layer in problem.models["m"].blocks)
+    hosts = tuple(replace(host, memory_bytes_per_s=10**9) for host in problem.hosts)
+    policy, ran = Amp4ec(replace(problem, hosts=hosts, models={"m": Model("m", layers, 150_000)}), {}), {}
+    policy.scheduler.ran = ran.__setitem__  # type: ignore[method-assign]
+    row = policy.start(seen(problem)).placement.nodes["s"]
+    for server in ("n0", "n1"):  # 10 ms a layer by its bytes; by its flops it would be 1 ms or 1.7
+        assert ran[server] == pytest.approx(10.0 * row.count(server))
+
+
 @pytest.mark.parametrize("options", [{}, {"cut": "cost"}, {"cut": "balanced"}, {"mode": "paper"}])
 def test_it_conforms(options) -> None:
     assert faults(Amp4ec, options, seeds=range(0, 100, 5)) == []

@@ -1,15 +1,27 @@
 """What an experiment may ask of sessions, what the plan says of it, and what the summary tells."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from controller.memory import overfull
+from controller.model import NodeState, Slice, Snapshot
+from controller.table import tabulate
+from nodes.costing.costs import costs
 from nodes.costing.profile import step_profile
 from nodes.prepare import smollm, tensorfile
 from nodes.prepare.answers import prepare
+from nodes.proto import agent_pb2
+from nodes.slices import rows_bytes
 from testbed.compile import ModelFiles, compile_plan
+from testbed.emulation import problem
 from testbed.emulation.agents import Agents
+from testbed.emulation.phones import Phones
 from testbed.emulation.problem import problem_of
+from testbed.emulation.sessions import Sessions, sessions_of
+from testbed.emulation.standby import Kept
 from testbed.experiment import ExperimentError, load_experiment
 from testbed.plan import GeneratePlan, from_json, to_json
 from testbed.summary import summarise
@@ -39,6 +51,11 @@ def test_the_plan_says_what_a_session_asks_for():
         ((f"{FLOW}.tokens=0",), f"{FLOW}.tokens"),
         (("workload.talk.rate=1000/s",), "requests; at most 200000"),
         (("kv=teleport",), "kv"),
+        (("standby=[mec]",), "nobody stands by with kv: copy"),
+        (("kv=replica", "standby=[mec, cloud]"), "no node 'cloud'"),
+        (("kv=replica", "standby=[agg]"), "'agg' is a switch, it computes nothing"),
+        (("kv=replica", "standby=[mec, mec]"), "'mec' is there twice"),
+        (("kv=replica", f"{FLOW}=null"), "no flow generates"),
     ],
 )
 def test_what_cannot_be_is_told(sets, told):
@@ -56,9 +73,85 @@ def test_the_controller_plans_for_the_mean_round():
     assert spoken.streams[0].period_us == once.streams[0].period_us // 48
 
 
-def test_a_slice_is_prepared_with_what_its_holders_keep_unless_they_are_down(tmp_path):
-    from controller.model import Slice
+def test_what_sessions_keep_has_its_room_in_the_plan():
+    """Ten sessions may be at once, of 89 tokens each: no text of 41 bytes has more tokens than that."""
+    planned, costs_ = problem_of(plan_of()), costs("smollm2")
+    assert sessions_of(plan_of(), "chat") == Sessions(10, 41 + 48)
+    assert sessions_of(plan_of(f"{FLOW}.deadline=3s"), "chat") == Sessions(2, 89)
+    blocks = planned.models["chat"].blocks
+    assert [block.kept_bytes for block in blocks] == [10 * rows_bytes(cost, 0, 89) for cost in costs_]
+    plain = problem._model(plan_of().models[0], 48).blocks
+    assert all(block.working_bytes > other.working_bytes for block, other in zip(blocks, plain, strict=True))
+    by_heads = problem_of(plan_of("models.chat.grain=heads")).models["chat"].blocks
+    for unit, block in enumerate(blocks):
+        assert sum(part.kept_bytes for part in by_heads if part.unit == unit) == block.kept_bytes
 
+
+def test_no_placement_is_planned_for_whose_sessions_there_is_no_room():
+    planned = problem_of(plan_of())
+    names, model = [host.name for host in planned.hosts], planned.models["chat"]
+    need = sum(block.weight_bytes + block.kept_bytes for block in model.blocks)
+    need += max(block.working_bytes for block in model.blocks)
+    rows = {"talk.ue1": (names.index("mec"),) * len(model.blocks)}
+
+    def room(size_bytes):
+        hosts = tuple(replace(host, memory_bytes=size_bytes) for host in planned.hosts)
+        return overfull(tabulate(replace(planned, hosts=hosts)), rows)
+
+    assert not room(need) and room(need - 1)
+
+
+def test_who_stands_by_is_up_may_have_it_and_serves_nothing_else_if_that_can_be(tmp_path):
+    agents = Agents(plan_of("kv=replica"), tmp_path)
+    routes = {"talk.ue1": (Slice("ue1", "chat", 0, 8), Slice("edge1", "chat", 8, 20), Slice("edge1", "chat", 31, 32))}
+    phone, edge = Kept("ue1", "chat", 0, 8), Kept("edge1", "chat", 8, 20)
+    assert agents.standbys(routes) == {phone: "mec", edge: "mec"}  # the last unit keeps nothing
+    agents.down = frozenset({"mec"})
+    assert agents.standbys(routes) == {phone: "edge1"}
+    agents.down = frozenset()
+    agents.zones = {"feature": frozenset({"home", "device", "edge"})}
+    assert "mec" not in agents.standbys(routes).values()
+    asked = Agents(plan_of("kv=replica", "standby=[ue1, mec]"), tmp_path)
+    assert asked.standbys(routes) == {phone: "mec", edge: "mec"}  # the phone serves a part itself
+    assert Agents(plan_of(), tmp_path).standbys(routes) == {}
+
+
+def test_keys_and_values_go_ahead_as_reckoned_when_they_can_come_in_time(tmp_path):
+    agents = Agents(plan_of("kv=auto"), tmp_path)
+    agents.routes = {"talk.ue1": (Slice("edge1", "chat", 0, 20), Slice("mec", "chat", 20, 32))}
+    names = [host.name for host in agents.plan.hosts]
+
+    def ahead(rate_bps):
+        way = np.full((len(names), len(names)), rate_bps)
+        agents.seen = Snapshot(7_000_000, (), np.full_like(way, 1_000), way)
+        told = agents._kv_sources(Slice("mec", "chat", 10, 32))
+        return len(told), agents.copied_ahead(), agents.copied_ahead()
+
+    assert ahead(1_000_000_000) == (1, 7_000_000, 0)
+    assert ahead(10_000_000) == (0, 0, 0)  # ten sessions' rows of ten layers are thirteen megabytes
+
+
+def test_phones_are_told_speeds_as_load_leaves_them_and_who_stands_by(tmp_path):
+    plan, routes = plan_of("kv=auto"), {"talk.ue1": (Slice("edge1", "chat", 0, 20), Slice("mec", "chat", 20, 32))}
+    phones = Phones(plan, Agents(plan, tmp_path))
+    count = len(plan.hosts)
+    phones.seen = Snapshot(
+        0, [NodeState(True, 250_000, 0)] * count, np.full((count, count), 9), np.full((count, count), 8)
+    )
+    told = agent_pb2.SwitchRequest(epoch=1, **phones._known(routes))
+    for host in plan.hosts:
+        assert told.flops_per_s[host.name] == host.flops_per_s * 3 // 4
+        assert told.memory_bytes_per_s[host.name] == host.memory_bytes_per_s * 3 // 4 > 0
+    assert len(told.reaches) == count * (count - 1) and (told.reaches[0].rate_bps, told.reaches[0].delay_us) == (8, 9)
+    standing = {Kept("edge1", "chat", 0, 20): "mec"}
+    first, last = (phones._hop(stop, standing) for stop in routes["talk.ue1"])
+    assert [held.address for held in first.replicas] == [phones.addresses["mec"]] and not last.replicas
+    parts = (("edge1", "heads:0,2"), ("mec", "heads:1"), ("edge1", "proj"), ("mec", "mlp"))
+    hop = phones._hop(Slice("edge1", "chat", 4, 5, parts=parts), {Kept("mec", "chat", 4, 5, (1,)): "edge1"})
+    assert [list(held.heads) for placed in hop.parts for held in placed.replicas] == [[1]]
+
+
+def test_a_slice_is_prepared_with_what_its_holders_keep_unless_they_are_down(tmp_path):
     agents = Agents(plan_of(), tmp_path)
     agents.routes = {
         "talk.ue1": (Slice("ue1", "chat", 0, 8), Slice("edge1", "chat", 8, 20), Slice("mec", "chat", 20, 32))

@@ -13,7 +13,7 @@ from nodes.clock import MonotonicClock, Timer
 from nodes.proto.data_pb2 import Header, Hop, Span
 from nodes.wire import codec, transport
 from nodes.wire.codec import Assembler, FrameError, Tensor
-from nodes.wire.transport import Edge
+from nodes.wire.edge import Edge
 from tests.unit.test_transport import Inbox, Losses, header, serving
 
 SEED = 20260101

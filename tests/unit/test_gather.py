@@ -55,6 +55,14 @@ def test_it_is_whole_when_x_and_every_share_are_there_in_any_order(made, order):
     assert last.arrived == {"heads:0": tensor(20), "heads:1,2": tensor(30)} and len(gather) == 0
 
 
+def test_what_is_whole_says_in_which_life_of_the_node_it_is_charged(made):
+    gather, _, _ = made
+    assert gather.put(PROJ, header(), tensor(1), []).life == 0
+    gather.put(PROJ, header(), tensor(1), HEADS)
+    gather.clear()
+    assert len(gather) == 0 and gather.put(PROJ, header(), tensor(1), []).life == 1
+
+
 def test_requests_do_not_mix(made):
     gather, _, _ = made
     gather.put(PROJ, header(), tensor(1), HEADS)

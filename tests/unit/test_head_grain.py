@@ -1,5 +1,6 @@
 """`grain: heads`: the finer blocks of a model, their costs, what the experiment may not say, and the ways to open."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -23,14 +24,24 @@ CHAT = Path(__file__).resolve().parents[2] / "topologies" / "chat.yaml"
 FAMILIES = ("gpt2_tiny", "llama_tiny", "gpt2", "smollm2")
 
 
-def model(family, grain="heads", tokens=0, batch=1):
-    return problem._model(ModelPlan("chat", family, "", "", 8, batch=batch, grain=grain), tokens)
+def model(family, grain="heads", tokens=0, batch=1, ffn_parts=1):
+    plan = ModelPlan("chat", family, "", "", 8, batch=batch, grain=grain, ffn_parts=ffn_parts)
+    return problem._model(plan, tokens)
+
+
+def columns(family, count):
+    """The names of that many blocks of the feed-forward part."""
+    if count == 1:
+        return ["mlp"]
+    hidden = costs(family)[1].split.hidden
+    ends = [hidden * (16 * i // count) // 16 for i in range(count + 1)]
+    return [f"mlp:{begin}-{end}" for begin, end in pairwise(ends)]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("tokens", [0, 1, 48])
-def test_the_parts_of_a_layer_cost_together_what_the_layer_costs(family, tokens):
-    fine, coarse = model(family, tokens=tokens), model(family, "layers", tokens)
+@pytest.mark.parametrize(("tokens", "ffn_parts"), [(0, 1), (1, 3), (48, 1), (48, 2), (48, 16)])
+def test_the_parts_of_a_layer_cost_together_what_the_layer_costs(family, tokens, ffn_parts):
+    fine, coarse = model(family, tokens=tokens, ffn_parts=ffn_parts), model(family, "layers", tokens)
     assert in_parts(fine) and not in_parts(coarse)
     assert (fine.input_bytes, fine.input_class) == (coarse.input_bytes, coarse.input_class)
     for unit, whole in enumerate(coarse.blocks):
@@ -43,7 +54,7 @@ def test_the_parts_of_a_layer_cost_together_what_the_layer_costs(family, tokens)
         assert max(block.working_bytes for block in parts) <= whole.working_bytes
         assert abs(sum(block.formula_cost for block in parts) - whole.formula_cost) <= rounded
         layer = 0 < unit < len(coarse.blocks) - 1
-        named = ["", *(f"heads:{i}" for i in range(12)), "proj", "mlp"]
+        named = ["", *(f"heads:{i}" for i in range(12)), "proj", *columns(family, ffn_parts)]
         assert [block.part for block in parts] == (
             [n for n in named[1:] if any(b.part == n for b in parts)] if layer else [""]
         )
@@ -86,6 +97,13 @@ def test_ways_are_opened_between_all_nodes_of_a_layer_by_parts():
     assert whole == {("ue1", "a"), ("a", "ue1")}
 
 
+def test_columns_are_reached_from_the_projection_and_send_back_to_it():
+    split = Slice("a", "m", 1, 2, parts=(("a", "heads:0"), ("b", "proj"), ("c", "mlp:0-8"), ("d", "mlp:8-16")))
+    found = {(x, y) for x, y in hops("ue1", (split, Slice("e", "m", 2, 3))) if x != y}
+    inside = {("a", "b"), ("b", "c"), ("c", "b"), ("b", "d"), ("d", "b")}
+    assert found == {("ue1", "a"), ("b", "e"), ("e", "ue1")} | inside
+
+
 def chat(*sets):
     return load_experiment(CHAT, sets=("models.chat.grain=heads", *sets))
 
@@ -94,7 +112,8 @@ def chat(*sets):
     ("sets", "told"),
     [
         (("models.chat.family=vit_tiny", "models.chat.prompts=[]"), "the layers of 'vit_tiny' have no heads to place"),
-        (("weights=transfer",), "weights of parts of layers do not travel"),
+        (("models.chat.grain=layers", "models.chat.ffn_parts=2"), "it needs grain: heads"),
+        (("models.chat.ffn_parts=17",), "models.chat.ffn_parts"),
         (("models.chat.runtime=onnxruntime",), "parts of layers run in plain torch"),
         (("models.chat.grain=bits",), "models.chat.grain"),
     ],
@@ -106,9 +125,10 @@ def test_what_cannot_be_by_heads_is_told(sets, told):
 
 
 def test_the_plan_keeps_the_grain():
-    plan = compile_plan(chat(), {"chat": ModelFiles("/w", "/a", 2)})
-    assert from_json(to_json(plan)).models[0].grain == "heads"
-    assert len(problem.problem_of(plan).models["chat"].blocks) == 30 * 5 + 2
+    plan = compile_plan(chat("models.chat.ffn_parts=4", "weights=transfer"), {"chat": ModelFiles("/w", "/a", 2)})
+    again = from_json(to_json(plan))
+    assert (again.models[0].grain, again.models[0].ffn_parts, again.weights) == ("heads", 4, "transfer")
+    assert len(problem.problem_of(plan).models["chat"].blocks) == 30 * (3 + 1 + 4) + 2
 
 
 def test_a_part_is_prepared_with_what_its_heads_keep_elsewhere(tmp_path):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from controller.heads.costs import demand, head_phase_s, latency_s, migration_s, times, used_of
+from controller.heads.costs import Each, demand, head_phase_s, latencies_s, latency_s, migration_s, times, used_of
 from controller.heads.model import UNREACHABLE_S, HeadModel, Scene, kind, named, numbered
 from controller.heads.task import fits, objective_s, task
 
@@ -24,9 +24,9 @@ def scene(speed=(100.0, 200.0), rate=10.0, delay=0.0, memory=1e6, source=0, toke
 def test_table_one_has_the_figures_of_the_large_model():
     need = demand(LARGE, "paper", token=0)
     assert need.resident_bytes[0] == 1.875 * MIB
-    assert need.flops == (3 * 512 * 2048 * 64 + 512**2 * 64, 512 * 2048**2, 8 * 512 * 2048**2)
+    assert need.flops == (3 * 512 * 2048 * 64 + 512**2 * 64, 512 * 2048**2, 8 * 512 * 2048**2, 0)
     assert round(need.flops[0] / 1e6, 1) == 218.1 and round(need.flops[2] / 1e9, 2) == 17.18
-    assert need.resident_bytes[1:] == (512 * 2048 * 4, 4 * 512 * 2048 * 4)
+    assert need.resident_bytes[1:] == (512 * 2048 * 4, 4 * 512 * 2048 * 4, 0)
 
 
 def test_the_papers_cache_is_d_wide_for_every_head_and_the_physical_one_is_k_and_v_of_all_tokens():
@@ -38,8 +38,8 @@ def test_the_papers_cache_is_d_wide_for_every_head_and_the_physical_one_is_k_and
 
 def test_physical_decode_computes_one_token_beside_a_cache():
     need = demand(LARGE, "physical", token=88)
-    assert need.flops == (3 * 2048 * 64 + 2 * 600 * 64, 2048**2, 8 * 2048**2)
-    assert need.resident_bytes[1:] == (2048**2 * 4, 8 * 2048**2 * 4)
+    assert need.flops == (3 * 2048 * 64 + 2 * 600 * 64, 2048**2, 8 * 2048**2, 0)
+    assert need.resident_bytes[1:] == (2048**2 * 4, 8 * 2048**2 * 4, 0)
     assert (need.input_bytes, need.head_bytes, need.proj_bytes) == (2048 * 4, 64 * 4, 2048 * 4)
 
 
@@ -47,14 +47,14 @@ def test_a_migration_carries_what_the_interval_before_held():
     need = demand(LARGE, "paper", token=20, interval_tokens=5)
     assert need.moving_bytes == demand(LARGE, "paper", token=15).resident_bytes
     staged = demand(LARGE, "physical", token=20, interval_tokens=5, weights_move=False)
-    assert staged.moving_bytes == (2 * (512 + 15) * 64 * 4, 0.0, 0.0)
+    assert staged.moving_bytes == (2 * (512 + 15) * 64 * 4, 0, 0, 0)
 
 
 def test_equation_1_sums_the_blocks_of_a_device():
     plan = np.array([[0, 1, 1, 0]])
-    assert used_of(plan, (3.0, 5.0, 7.0), 2).tolist() == [3 + 7, 3 + 5]
+    assert used_of(plan, Each(3.0, 5.0, 7.0), 2).tolist() == [3 + 7, 3 + 5]
     asked = task(TINY, scene(), "paper")
-    head, proj, ffn = asked.need.resident_bytes
+    head, proj, ffn, _ = asked.need.resident_bytes
     assert (head, proj, ffn) == (3 * 10 * 2 + 3 * 4 * 2, 40, 160)
     assert fits(replace(asked, memory=np.array([head + ffn, head + proj])), plan)
     assert not fits(replace(asked, memory=np.array([head + ffn - 1, head + proj])), plan)
@@ -77,6 +77,24 @@ def test_equations_3_to_6_by_hand():
     assert latency_s(split, spent, 0) == pytest.approx(max(4.4, 4 + 2.2 + 2) + 1.6 + 4 + 6.4)
     both = np.array([[1, 1, 0, 0]])  # the input once, the heads and their transfers one after the other
     assert latency_s(both, spent, 0) == pytest.approx(4 + 2 * 2.2 + 2 * 2 + 1.6 + 12.8)
+
+
+def test_columns_of_the_ffn_run_side_by_side_and_their_sums_meet_at_the_projection():
+    """Two blocks of 640 FLOP; what the projection sends, and each sum, is 40 bytes."""
+    model = replace(TINY, columns=2)
+    spent = times(scene(), demand(model, "paper", token=0), model.columns)
+    assert spent.column.tolist() == [6.4, 3.2] and spent.ffn.tolist() == [0, 0]
+    phases = 2 * 4.4 + 1.6  # heads and projection on device 0
+    beside = latency_s(np.array([[0, 0, 0, 1, 0, 0]]), spent, 0)  # to device 1 and back, 4 s each
+    assert beside == pytest.approx(phases + max(6.4, 4 + 3.2 + 4))
+    there = latency_s(np.array([[0, 0, 1, 1, 0, 1]]), spent, 0)
+    assert there == pytest.approx(latency_s(np.array([[0, 0, 0, 1]]), times(scene(), demand(TINY, "paper", 0)), 0))
+    elsewhere = np.array([[[0, 0, 0, 1, 0, 1]], [[0, 0, 1, 1, 0, 0]]])  # several do not end there, nor one here
+    assert (latencies_s(elsewhere, spent, 0) > 1e8).all()
+    need = demand(model, "paper", 0).resident_bytes
+    assert used_of(np.array([[0, 0, 0, 1, 0, 0]]), need, 2, columns=2).tolist() == [2 * 84 + 80 + 40, 80]
+    before, after = np.array([[0, 0, 0, 0, 0, 0]]), np.array([[0, 0, 0, 1, 0, 1]])
+    assert migration_s(after, before, spent) == pytest.approx(80 / 10)  # the end itself has nothing
 
 
 def test_the_authors_code_sums_the_transfers_and_has_no_input():

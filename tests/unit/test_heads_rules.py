@@ -104,7 +104,7 @@ def test_greedy_takes_the_first_device_that_fits_and_round_robin_the_next():
     asked = roomy()
     assert (greedy(asked) == 0).all()
     assert round_robin(asked)[0].tolist() == [0, 1, 2, 0, 1, 2]
-    head, _, ffn = asked.need.resident_bytes
+    head, _, ffn, _ = asked.need.resident_bytes
     small = replace(asked, memory=np.array([ffn + head, 1e9, 1e9]))
     assert greedy(small)[0].tolist() == [1, 1, 1, 1, 0, 0]  # FFN and projection have the most work
     assert round_robin(replace(asked, memory=np.array([1e9, 1.0, 1e9])))[0].tolist() == [0, 2, 0, 2, 0, 2]
@@ -135,7 +135,7 @@ def test_galaxy_shares_by_capability_and_then_by_memory():
     asked = roomy(3, count=8, flops_per_s=np.array([1e10, 2e10, 1e10]))
     shares = galaxy(asked)
     assert shares.heads.tolist() == [2, 4, 2] and shares.mlp.tolist() == pytest.approx([0.25, 0.5, 0.25])
-    head, proj, ffn = asked.need.resident_bytes
+    head, proj, ffn, _ = asked.need.resident_bytes
     unit = head + proj / 8
     tight = replace(asked, memory=np.array([1e9, 3 * unit + 0.1 * ffn, 1e9]))
     less = galaxy(tight)

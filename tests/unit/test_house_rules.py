@@ -1,6 +1,7 @@
 """The house rules that a machine can check: sizes and names."""
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,13 @@ ENTRY_POINTS = {
 }
 
 
+@functools.cache
+def nodes_of(source: str) -> tuple[ast.AST, ...]:
+    """All that is written in it, for all rules."""
+    return tuple(ast.walk(ast.parse(source)))
+
+
+@functools.cache
 def sources() -> list[Path]:
     folders = ("controller", "nodes", "testbed", "setup", "benchmarks", "tests", "examples")
     files = (path for folder in folders for path in (ROOT / folder).rglob("*.py"))
@@ -37,7 +45,7 @@ def sources() -> list[Path]:
 def broken_rules(source: str) -> Iterator[str]:
     if source.count("\n") > FILE_LINES:
         yield f"{source.count(chr(10))} lines, more than {FILE_LINES}"
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes_of(source):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             if lines > FUNCTION_LINES:
@@ -46,7 +54,7 @@ def broken_rules(source: str) -> Iterator[str]:
 
 def broad_catches(source: str) -> Iterator[int]:
     """The lines that catch everything and do not raise it again."""
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes_of(source):
         if isinstance(node, ast.ExceptHandler):
             caught = node.type
             broad = caught is None or (isinstance(caught, ast.Name) and caught.id in BROAD)
@@ -67,7 +75,7 @@ def test_only_entry_points_catch_everything() -> None:
 
 def code_from_data(source: str) -> Iterator[str]:
     """What would run as code what somebody else has sent: pickles of any kind, eval and exec."""
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes_of(source):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -94,7 +102,7 @@ def test_nothing_that_was_sent_is_run_as_code(room: str) -> None:
 
 def test_no_shell() -> None:
     for path in sources():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes_of(path.read_text()):
             if isinstance(node, ast.keyword) and node.arg == "shell":
                 assert isinstance(node.value, ast.Constant) and node.value.value is False, path
 

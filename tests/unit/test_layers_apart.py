@@ -1,28 +1,17 @@
 """Layers by parts over several agents: the tokens of the unsplit model, wherever heads go and whatever is lost."""
 
-import contextlib
 import random
+from collections import Counter
 
 import pytest
 
 from nodes.models.splits import Split
 from nodes.slices import rows_bytes
-from tests.unit.apart import Apart, everything, gathered, three
+from tests.unit.apart import everything, gathered, three
 from tests.unit.test_generation import is_whole
 
 FAMILIES = ("llama_tiny", "gpt2_tiny")
 TOKENS = 20
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return tmp_path_factory.mktemp("models")
-
-
-@pytest.fixture
-def chat_of(tmp_path, made):
-    with contextlib.ExitStack() as stack:
-        yield lambda family="llama_tiny", **more: Apart(tmp_path, stack, family, made, **more)
 
 
 def spread(config, nodes, draw, kind):
@@ -42,8 +31,8 @@ def spread(config, nodes, draw, kind):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("count", [2, 3, 4, 5])
-def test_any_placement_says_what_the_whole_model_says(chat_of, family, count):
-    chat = chat_of(family, count=8)
+def test_any_placement_says_what_the_whole_model_says(apart_of, family, count):
+    chat = apart_of(family, count=8)
     chat.phone()
     draw = random.Random(f"{family} {count}")
     placement = spread(chat.split, [f"n{i}" for i in range(count)], draw, kind=count % 4)
@@ -64,9 +53,9 @@ def test_any_placement_says_what_the_whole_model_says(chat_of, family, count):
         pytest.param("gpt2_tiny", True, True, id="gpt2, copied ahead, rows"),
     ],
 )
-def test_a_head_moves_at_every_token_with_its_keys_and_values(chat_of, family, ahead, rows):
+def test_a_head_moves_at_every_token_with_its_keys_and_values(apart_of, family, ahead, rows):
     """Another head each time, to the next of four nodes; none is begun anew, and what travels is that head's."""
-    chat = chat_of(family)
+    chat = apart_of(family)
     chat.phone()
     layer = gathered("a", "abcd"[: chat.split.movable], None if rows else "b", "c")
     ways = [["a", *[layer] * chat.config.layers, "b"]]
@@ -101,10 +90,9 @@ def test_a_head_moves_at_every_token_with_its_keys_and_values(chat_of, family, a
         assert record["bytes"] == rows_bytes(cost, 0, prompt + n - 1, heads=1)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_node_lost_at_every_token_loses_no_token(chat_of, family):
+def test_a_node_lost_at_every_token_loses_no_token(apart_of):
     """The node with most parts goes down at each token, and one that has none takes its place."""
-    chat = chat_of(family)
+    chat = apart_of("gpt2_tiny")
     chat.phone()
     chat.lay(three(chat))
     chat.take(three(chat))
@@ -126,57 +114,51 @@ def test_a_node_lost_at_every_token_loses_no_token(chat_of, family):
     assert {r["error"] for r in rounds} <= {"", "CACHE_LOST"}
 
 
-@pytest.mark.parametrize(
-    ("part", "n"), [("heads", 1), ("heads", 9), ("proj", 2), ("mlp", 20), ("columns", 3), ("x", 4)]
-)
-def test_a_node_lost_under_a_round_loses_no_token(chat_of, part, n):
-    """It goes down as the tensor for one of its parts comes in."""
-    chat = chat_of()
+@pytest.mark.parametrize(("losing", "count"), [("b", TOKENS), ("c", TOKENS // 2)])
+def test_a_node_lost_under_the_round_of_every_token_loses_no_token(apart_of, losing, count):
+    """Once within the round of each token, each time as another of the tensors for the node's parts comes in."""
+    chat = apart_of(count=count)
     chat.phone()
-    wide = chat.split.hidden
-    mlp = (
-        {"b": [("b", wide - 9), ("a", 9)], "d": [("d", wide - 9), ("a", 9)]}
-        if part == "columns"
-        else {"b": "b", "d": "d"}
-    )
+    places = {node: three(chat, **{losing: node}) for node in (losing, "d")}
+    for placement in places.values():
+        chat.lay(placement)
+    chat.take(places[losing])
+    struck, parts, seen = [], set(), Counter()  # lengths of the session, kinds of parts, tensors of rounds
 
-    def placed(b):
-        heads = [b, *["a"] * (chat.split.movable - 1)] if part in {"heads", "columns"} else ["a"] * chat.split.movable
-        split = Split.assigned(
-            b if part == "x" else "a",
-            heads,
-            b if part == "proj" else "a",
-            mlp[b] if part in {"mlp", "columns"} else "a",
-        )
-        return ["a", split, *["a"] * (chat.config.layers - 1), "a"]
-
-    chat.lay(placed("b"))
-    chat.lay(placed("d"))
-    chat.take(placed("b"))
-    agent, seen = chat.hosts["b"].agent, []
-    plain = agent.enter
-
-    def enter(header, tensor):
-        mine = header.part.startswith({"columns": "mlp:", "x": ""}.get(part, part)) and not header.ended
-        seen.extend([header] if mine else [])
-        if mine and len(seen) == n:
-            chat.down("b")
-            chat.take(placed("d"), lost=["b"])
+    def strikes(node, header):
+        """Whether the node goes down now: at the n-th tensor of round n, as far as rounds have so many."""
+        length = header.position + header.tokens
+        if header.ended:
             return False
-        return plain(header, tensor)
+        seen[header.life, length] += 1
+        if length in struck or seen[header.life, length] <= len(struck) % (seen[1, struck[0]] if struck else 1):
+            return False  # the input's round was struck at its first tensor, and went through in the next life
+        struck.append(length)
+        parts.add(header.part.split(":")[0])
+        new = "d" if node == losing else losing
+        chat.down(node)
+        chat.up(new)
+        chat.lay(places[new])
+        chat.take(places[new], lost=[node])
+        return True
 
-    agent.enter = enter
+    for node in places:
+        agent = chat.hosts[node].agent
+        plain = agent.enter
+        agent.enter = lambda header, tensor, node=node, plain=plain: not strikes(node, header) and plain(header, tensor)
     chat.start()
     [session] = chat.sessions()
     rounds = is_whole(chat, session)
-    assert session["replays"] == 1
-    assert [r["error"] for r in rounds if r["outcome"] == "failed"] == ["PEER_LOST"]
+    assert struck == list(range(struck[0], struck[0] + count)) and session["replays"] == count
+    failed = [r for r in rounds if r["outcome"] == "failed"]
+    assert [(r["token"], r["error"]) for r in failed] == [(n, "PEER_LOST") for n in range(count)]
+    assert parts >= {"b": {"", "heads", "rows", "proj"}, "c": {"heads", "rows", "mlp"}}[losing]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_layer_is_taken_apart_and_put_together_within_an_answer(chat_of, family):
+def test_a_layer_is_taken_apart_and_put_together_within_an_answer(apart_of, family):
     """Whole on b, by parts, by parts elsewhere, whole on d, whole on b: keys and values follow, none is begun anew."""
-    chat = chat_of(family)
+    chat = apart_of(family)
     chat.phone()
     whole = lambda node: ["a", *[node] * chat.config.layers, "a"]  # noqa: E731
     ways = [whole("b"), three(chat), three(chat, "c", "d"), whole("d"), whole("b"), three(chat, "e", "b"), whole("b")]
@@ -193,8 +175,8 @@ def test_a_layer_is_taken_apart_and_put_together_within_an_answer(chat_of, famil
     assert rounds[-1]["epoch"] == len(ways)
 
 
-def test_each_part_is_told_in_the_journal_and_the_layer_in_one_span(chat_of):
-    chat = chat_of()
+def test_each_part_is_told_in_the_journal_and_the_layer_in_one_span(apart_of):
+    chat = apart_of()
     chat.phone()
     split = gathered("a", "ab" * (chat.split.movable // 2) + "a" * (chat.split.movable % 2), "b", "c")
     placement = ["a", split, *["c"] * (chat.config.layers - 1), "a"]
@@ -226,8 +208,8 @@ def test_each_part_is_told_in_the_journal_and_the_layer_in_one_span(chat_of):
     }
 
 
-def test_many_sessions_at_once_keep_apart(chat_of):
-    chat = chat_of(count=6)
+def test_many_sessions_at_once_keep_apart(apart_of):
+    chat = apart_of(count=6)
     chat.phone(sessions=5)
     placement = three(chat)
     chat.lay(placement)
@@ -238,8 +220,8 @@ def test_many_sessions_at_once_keep_apart(chat_of):
     assert all(s["tokens"] == chat.right and s["replays"] == 0 for s in sessions)
 
 
-def test_without_numbers_sizes_are_right(chat_of):
-    chat = chat_of(numerics=False)
+def test_without_numbers_sizes_are_right(apart_of):
+    chat = apart_of(numerics=False)
     chat.phone()
     placement = three(chat)
     chat.lay(placement)

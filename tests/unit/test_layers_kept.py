@@ -1,6 +1,5 @@
 """What nodes with parts of layers keep, refuse by name, and forget."""
 
-import contextlib
 import random
 
 import pytest
@@ -9,34 +8,17 @@ from nodes.proto.agent_pb2 import SliceRef
 from nodes.proto.data_pb2 import Header, Hop, Placed
 from nodes.slices import rows_bytes
 from nodes.wire.codec import Tensor
-from tests.unit.apart import Apart, everything, gathered, three
+from tests.unit.apart import everything, gathered, three
 from tests.unit.test_generation import is_whole
-from tests.unit.test_session_caches import wait_until
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return tmp_path_factory.mktemp("models")
-
-
-@pytest.fixture
-def chat_of(tmp_path, made):
-    with contextlib.ExitStack() as stack:
-        yield lambda family="llama_tiny", **more: Apart(tmp_path, stack, family, made, **more)
 
 
 def quiet(chat):
     """Waits until every node has let go of the session."""
-    with chat.changed:
-        for _ in range(100):
-            if not any(host.agent._sessions._held for host in chat.hosts.values()):
-                return
-            chat.changed.wait(0.02)
-    raise AssertionError("a node keeps the session")
+    chat.until(lambda: not any(host.agent._sessions._book.held for host in chat.hosts.values()))
 
 
-def test_memory_is_charged_for_each_part_and_freed_at_the_end(chat_of):
-    chat = chat_of()
+def test_memory_is_charged_for_each_part_and_freed_at_the_end(apart_of):
+    chat = apart_of()
     chat.phone()
     placement = three(chat)
     chat.lay(placement)
@@ -57,8 +39,8 @@ def test_memory_is_charged_for_each_part_and_freed_at_the_end(chat_of):
     assert set(map(chat.used_bytes, chat.hosts)) == {0}
 
 
-def test_what_two_parts_have_in_common_is_charged_once(chat_of):
-    chat = chat_of()
+def test_what_two_parts_have_in_common_is_charged_once(apart_of):
+    chat = apart_of()
     chat.phone()
     whole, apart_ = (
         ["a"] * chat.units,
@@ -74,9 +56,9 @@ def test_what_two_parts_have_in_common_is_charged_once(chat_of):
 
 
 @pytest.mark.parametrize(("lacks", "says"), [("heads", "heads:0"), ("proj", "proj"), ("mlp", "mlp"), ("norm", "norm")])
-def test_a_part_that_is_not_there_is_named(chat_of, lacks, says):
-    chat = chat_of(count=2)
-    chat.phone(deadline_us=300_000)
+def test_a_part_that_is_not_there_is_named(apart_of, lacks, says):
+    chat = apart_of(count=2)
+    chat.phone()
     placement = ["a", gathered("b", "a" + "b" * (chat.split.movable - 1), "c", "c"), *["a"] * (chat.units - 2)]
     chat.lay(placement)
     chat.take(placement)
@@ -87,13 +69,12 @@ def test_a_part_that_is_not_there_is_named(chat_of, lacks, says):
     client.answer = lambda header, tensor: (told.append((header.error_code, header.error)), plain(header, tensor))
     chat.agents[node].Release(SliceRef(model="chat", first=first, last=last, part=part), timeout=5)
     chat.start()
-    with chat.changed:
-        chat.changed.wait_for(lambda: any(r["error"] == "UNKNOWN_SLICE" for r in chat.of("request")), 5)
+    chat.until(lambda: told)
     assert told[0] == ("UNKNOWN_SLICE", f"{node}: chat[1:2] {part} is not here") and part.startswith(says)
 
 
-def test_caches_at_another_position_are_refused_by_name(chat_of):
-    chat = chat_of()
+def test_caches_at_another_position_are_refused_by_name(apart_of):
+    chat = apart_of()
     chat.phone()
     placement = three(chat)
     chat.lay(placement)
@@ -116,8 +97,8 @@ def test_caches_at_another_position_are_refused_by_name(chat_of):
 
 
 @pytest.mark.parametrize("part", ["", "heads", "proj"])
-def test_a_tensor_of_another_length_is_refused_by_name(chat_of, part):
-    chat = chat_of(count=4)
+def test_a_tensor_of_another_length_is_refused_by_name(apart_of, part):
+    chat = apart_of(count=4)
     chat.phone()
     placement = ["a", gathered("b", "c" * chat.split.movable, "c", "c"), *["a"] * (chat.units - 2)]
     chat.lay(placement)
@@ -155,9 +136,9 @@ NAMES = [
 ]
 
 
-def test_no_frame_of_a_stranger_breaks_a_node_and_nothing_of_it_stays(chat_of):
+def test_no_frame_of_a_stranger_breaks_a_node_and_nothing_of_it_stays(apart_of):
     """Any part, any place, any shape: refused or forgotten."""
-    chat = chat_of()
+    chat = apart_of()
     chat.phone()
     placement = three(chat)
     chat.lay(placement)
@@ -177,7 +158,7 @@ def test_no_frame_of_a_stranger_breaks_a_node_and_nothing_of_it_stays(chat_of):
         size = 4 * shape[0] * (shape[1] * shape[2] if len(shape) > 1 else 1)
         assert agent.enter(header, Tensor("float32", shape, bytes(size))) is True, n
     agent._sessions.end("s", 9)
-    wait_until(chat, lambda: len(agent._parts._gather) == 0 and chat.used_bytes("b") == before)
+    chat.until(lambda: len(agent._parts._gather) == 0 and chat.used_bytes("b") == before)
     hop = Hop(
         node="b",
         address=agent.spec.address,

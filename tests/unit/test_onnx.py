@@ -21,6 +21,7 @@ from nodes.slices import BadTensor, ByModel, LoadError
 from nodes.wire import codec
 from nodes.wire.codec import Assembler, Tensor, frames
 from testbed.experiment import ExperimentError, load_experiment
+from tests.unit.exporting import one_table  # noqa: F401
 from tests.unit.oracles import lively
 
 FAMILY = "minilm_tiny"
@@ -34,7 +35,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def files(folder):
+def files(folder, one_table):  # noqa: F811
     """With weights none of which is 0 or 1."""
     one_thread()
     path = folder / "lively.safetensors"

@@ -250,7 +250,7 @@ def test_pieces_that_do_not_fit() -> None:
     share = share_of("rows:1")
     found = pieces(whole, needs(config, 1, share))
     need = next(iter(found))
-    with pytest.raises(SliceError, match=r"gpt2_tiny layer1 rows:1: Cut.*c_proj.* is missing"):
+    with pytest.raises(SliceError, match=r"gpt2_tiny layer1 rows:1: .*c_proj.* is missing"):
         Part(config, 1, share, {other: found[other] for other in found if other != need})
     with pytest.raises(SliceError, match=r"is torch\.float32 \(64, 16\), not torch\.float32 \(16, 64\)"):
         Part(config, 1, share, {**found, need: found[need].T})

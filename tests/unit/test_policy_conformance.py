@@ -34,6 +34,30 @@ def test_conforms(name, options):
     assert faults(find(name), options, seeds=range(SLOW.get(name, 10)), limit_s=30) == []
 
 
+def asked_in_turn(names, seed):
+    """name -> what each policy said, all of them asked of the same world, one after the other, period by period."""
+    problem = instances.problem(seed)
+    policies = {name: find(name)(problem, {"steps": 100}) for name in names}
+    said, current = {name: [] for name in names}, dict.fromkeys(names, NOTHING)
+    for snapshot, triggers in [(instances.scene(problem, seed), ()), *instances.steps(problem, seed, 2)]:
+        for name, policy in policies.items():
+            starts = not current[name].epoch
+            decision = policy.start(snapshot) if starts else policy.decide(snapshot, current[name], triggers)
+            if decision.action in MOVES:
+                current[name] = decision.placement
+            said[name].append(decision)
+    return said
+
+
+def test_no_policy_sees_another_in_whatever_order_they_are_asked():
+    names = [*installed(), EXAMPLE]
+    for seed in (1, 7):
+        forwards = asked_in_turn(names, seed)
+        assert forwards == asked_in_turn(names[::-1], seed)
+        for name in names:
+            assert forwards[name] == asked_in_turn([name], seed)[name], name
+
+
 def test_every_rival_is_installed():
     rivals = {"static", "greedy", "round_robin", "dynamic", "edgeshard", "neurosurgeon", "device_only", "server_only"}
     assert rivals | {"exact", "random", "joint"} <= set(installed())

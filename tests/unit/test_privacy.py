@@ -8,7 +8,7 @@ import dataclasses
 import pytest
 
 from controller import instances
-from testbed.emulation.problem import zones_at
+from testbed.emulation.problem import zones_over
 from testbed.experiment import ExperimentError, load_experiment
 from testbed.plan import from_json, to_json
 from tests.unit.test_compile import EXPERIMENTS, ModelFiles, compile_plan
@@ -51,9 +51,10 @@ def test_an_event_makes_privacy_stricter_from_then_on(tmp_path):
     texts = [change.text for change in plan.changes if change.what == "privacy"]
     assert texts == ["privacy: raw only in device", "privacy: feature only in device, edge"]
     before = {kind: frozenset(zones) for kind, zones in plan.zones.items()}
-    assert zones_at(plan, 4_999_999) == before
+    zones = zones_over(plan)
+    assert zones(0) == zones(4_999_999) == before
     after = {"raw": frozenset({"device"}), "feature": frozenset({"device", "edge"})}
-    assert zones_at(plan, 5_000_000) == {**before, **after}
+    assert zones(5_000_000) == {**before, **after}
 
 
 @pytest.mark.parametrize(

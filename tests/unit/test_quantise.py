@@ -159,7 +159,7 @@ class Counting:
 
 
 def test_a_phone_learns_that_an_edge_is_busy(world):
-    one_hop(world, requests=2)
+    one_hop(world, requests=2, deadline_us=30_000_000)
     edge = world.hosts["mec"].agent.outbox.send = Full(world.hosts["mec"].agent.outbox.send)
     world.start()
     requests = world.requests(2)

@@ -1,25 +1,15 @@
 """What nodes keep of sessions: refused when it does not fit or not belong, counted, and let go of."""
 
-import contextlib
-
 import pytest
 
 from nodes.proto.data_pb2 import Header
 from nodes.session.sessions import CacheLost
 from nodes.slices import rows_bytes
 from nodes.wire import shipping
-from tests.unit.chatting import TOKENS, Chat
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return tmp_path_factory.mktemp("models")
-
-
-@pytest.fixture
-def chat_of(tmp_path, made):
-    with contextlib.ExitStack() as stack:
-        yield lambda family="llama_tiny", **more: Chat(tmp_path, stack, family, made, **more)
+from testbed.emulation import problem
+from testbed.emulation.sessions import Sessions
+from testbed.plan import ModelPlan
+from tests.unit.chatting import TOKENS
 
 
 def two(chat):
@@ -29,15 +19,6 @@ def two(chat):
 
 def kept_bytes(chat, first, last, tokens):
     return sum(rows_bytes(cost, 0, tokens) for cost in chat.costs["chat"][first:last])
-
-
-def wait_until(chat, what):
-    with chat.changed:
-        for _ in range(100):
-            if what():
-                return
-            chat.changed.wait(0.05)
-    raise AssertionError("it did not come to be")
 
 
 @pytest.mark.parametrize("shift", [-1, 1])
@@ -97,7 +78,7 @@ def test_memory_is_charged_for_every_token_and_freed_at_the_end(chat_of):
     prompt = chat.rounds()[1]["position"]
     assert seen["a"] - before["a"] == kept_bytes(chat, 0, 2, prompt + 7) > 0
     assert seen["b"] - before["b"] == kept_bytes(chat, 2, 5, prompt + 7) > 0
-    wait_until(chat, lambda: {name: chat.used_bytes(name) for name in "ab"} == before)
+    chat.until(lambda: {name: chat.used_bytes(name) for name in "ab"} == before)
     assert session["outcome"] == "ok"
 
 
@@ -112,7 +93,23 @@ def test_a_session_that_does_not_fit_fails_by_name(chat_of):
     chat.start()
     [session] = chat.sessions()
     assert (session["outcome"], session["error"], session["tokens"]) == ("failed", "OUT_OF_MEMORY", [])
-    wait_until(chat, lambda: chat.used_bytes("a") == weights + working)
+    chat.until(lambda: chat.used_bytes("a") == weights + working)
+
+
+@pytest.mark.parametrize("short", [False, True])
+def test_what_the_planner_counts_for_sessions_is_what_they_take(chat_of, short):
+    """Three at once have room in the bytes of the decision problem, and not in what it would say without them."""
+    chat = chat_of()
+    chat.phone(sessions=3)
+    model = problem._model(ModelPlan("chat", "llama_tiny", "", "", 1), TOKENS)
+    blocks = problem._keeping(model, "llama_tiny", Sessions(3, chat.prompt + TOKENS)).blocks
+    need = sum(block.weight_bytes + (0 if short else block.kept_bytes) for block in blocks)
+    chat.add("a", memory_bytes=need + max(block.working_bytes for block in blocks))
+    assert chat.place("a", 0, 5).ok
+    chat.go("a:0-5")
+    chat.start()
+    ended = {(session["outcome"], session["error"]) for session in chat.sessions(3)}
+    assert ended == {("ok", "")} if not short else ("failed", "OUT_OF_MEMORY") in ended
 
 
 def test_a_node_without_room_for_the_sessions_refuses_the_slice_and_the_old_one_serves_on(chat_of):
@@ -180,10 +177,17 @@ def test_idle_sessions_are_let_go_of(chat_of, monkeypatch):
     chat.phone()
     two(chat)
     used = chat.used_bytes("b")
-    chat.at_token(3, lambda: chat.release("a", 0, 2))  # the phone waits for a route, the caches at b for the phone
+    held = []
+
+    def leave():
+        """The phone waits for a route, the caches at b for the phone."""
+        held.append(chat.used_bytes("b") - used)
+        chat.release("a", 0, 2)
+
+    chat.at_token(3, leave)
     chat.start()
-    wait_until(chat, lambda: chat.of("request") or chat.used_bytes("b") > used)
-    wait_until(chat, lambda: chat.used_bytes("b") == used)
+    chat.until(lambda: held and chat.used_bytes("b") == used)
+    assert held[0] > 0 and not chat.hosts["b"].agent._sessions._book.held
 
 
 def test_old_lives_are_refused(chat_of):

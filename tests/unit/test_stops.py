@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from controller.model import Block, Host, Model, Problem, Sla, Slice, Stream
-from controller.moves import plan_move, route, slices
+from controller.cost import tabulate
+from controller.model import Block, Host, Model, NodeState, Problem, Sla, Slice, Snapshot, Stream
+from controller.moves import move_cost, plan_move, route, slices
 from controller.parts import blocks_of, pieces, text, way
 
 
@@ -70,6 +72,75 @@ def test_every_block_is_loaded_once(nodes) -> None:
     held = slices(PROBLEM, {"s": nodes})
     found = sorted((piece.node, i) for piece in held for i in blocks_of(MODEL, piece))
     assert found == sorted((node, i) for i, node in enumerate(nodes))
+
+
+UP = NodeState(True, 0, 0)
+SCENE = Snapshot(0, (UP, UP, UP), np.zeros((3, 3), dtype=np.int64), np.full((3, 3), 8_000_000))
+TRAVELS = replace(PROBLEM, weights="transfer")
+
+
+@pytest.mark.parametrize(
+    ("after", "sources"),
+    [
+        pytest.param("acaab", {"heads:1": "b"}, id="a head from where it was"),
+        pytest.param("cbccb", {"heads:0,2": "a", "proj": "a", "norm": "a"}, id="two heads from who has both"),
+        pytest.param("bbaab", {"heads:0,1": "a", "heads:2": None}, id="what lacks, not what is there"),
+        pytest.param("ccccc", {"": "a"}, id="a whole layer from who has most of it"),
+    ],
+)
+def test_a_part_comes_from_the_node_that_has_most_of_it(after, sources) -> None:
+    rest = ("ccccc", "c")
+    before, new = ("a", *"abaab", *rest[0], rest[1]), ("a", *after, *rest[0], rest[1])
+    move = plan_move(TRAVELS, {"s": before}, {"s": new}, SCENE)
+    assert {load.piece.part: load.source for load in move.prepare if load.piece.first <= 1} == sources
+
+
+def test_a_move_of_parts_costs_what_must_travel() -> None:
+    table = tabulate(TRAVELS)
+    before, after = (0, *(0, 1, 0, 0, 1), *[2] * 5, 2), (0, *(0, 2, 0, 0, 2), *[2] * 5, 2)
+    assert move_cost(table, {"s": before}, {"s": after}, SCENE) == (20, 20)
+
+
+WIDE = [
+    Block(f"layer1/{part}", 1, 10, 1, unit=1, part=part)
+    for part in ("heads:0", "heads:1", "proj", "mlp:0-4", "mlp:4-8", "mlp:8-12", "mlp:12-16")
+]
+COLUMNS = Model("w", (Block("embed", 1, 50, 1, unit=0), *WIDE, Block("head", 1, 50, 1, unit=2)), 100)
+
+
+def test_columns_on_several_nodes_are_added_up_at_the_projection() -> None:
+    stop, last = way(COLUMNS, ("a", *"ab", "b", *"aacb", "b"))[1:]
+    columns = (("a", "mlp:0-8"), ("c", "mlp:8-12"), ("b", "mlp:12-16"))
+    assert stop == Slice("a", "w", 1, 2, parts=(("a", "heads:0"), ("b", "heads:1"), ("b", "proj"), *columns))
+    assert [f"{piece.node}:{piece.part}" for piece in pieces(stop)][-3:] == ["a:norm", "b:mlp:norm", "b:mlp:sum"]
+    held = {piece.part: blocks_of(COLUMNS, piece) for piece in pieces(stop)}
+    assert (held["mlp:0-8"], held["mlp:8-12"], held["mlp:12-16"]) == ([4, 5], [6], [7])
+    assert held["mlp:norm"] == held["mlp:sum"] == held["norm"] == []
+    assert last == Slice("b", "w", 2, 3)
+
+
+def test_columns_that_are_no_neighbours_stay_apart_and_all_on_one_node_are_whole() -> None:
+    [_, apart, _] = way(COLUMNS, ("a", *"aa", "a", *"abab", "a"))
+    assert [part for _, part in apart.parts if part.startswith("mlp")] == [
+        "mlp:0-4",
+        "mlp:4-8",
+        "mlp:8-12",
+        "mlp:12-16",
+    ]
+    [_, whole, _] = way(COLUMNS, ("a", *"ab", "a", *"cccc", "a"))
+    assert whole.parts[-1] == ("c", "mlp")
+    assert [blocks_of(COLUMNS, p) for p in pieces(whole) if p.part == "mlp"] == [[4, 5, 6, 7]]
+    assert [piece.part for piece in pieces(whole)][-1] == "norm"
+    assert way(COLUMNS, "a" * 9) == (Slice("a", "w", 0, 3),)
+
+
+def test_a_layer_that_ends_in_a_sum_is_followed_from_there() -> None:
+    """The next layer by parts begins at home where the sum was, if it has anything there."""
+    twice = Model(
+        "w", (*COLUMNS.blocks[:8], *(replace(b, unit=2) for b in WIDE), replace(COLUMNS.blocks[8], unit=3)), 100
+    )
+    stops = way(twice, ("a", *"ab", "b", *"aacb", *"ab", "c", *"abcc", "b"))
+    assert [stop.node for stop in stops] == ["a", "a", "b", "b"]
 
 
 def test_a_chain_of_units_is_as_it_was() -> None:

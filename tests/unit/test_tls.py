@@ -13,9 +13,9 @@ from nodes.proto.data_pb2 import Header, Hop, WeightsRequest
 from nodes.wire import certificates, codec, shipping, tls, transport
 from nodes.wire.certificates import Authority, issue
 from nodes.wire.codec import Tensor
+from nodes.wire.edge import Edge
 from nodes.wire.sealing import Sealing, door
 from nodes.wire.tls import Holder, Identity, IdentityError, load, refusal
-from nodes.wire.transport import Edge
 from tests.unit.hosts import BLOCKS, free_port, three_hops
 from tests.unit.test_transport import TENSOR, Inbox, Losses, deliver, header, serving
 

@@ -10,8 +10,9 @@ from nodes.clock import MonotonicClock, Timer
 from nodes.proto.data_pb2 import Header, WeightsHeader, WeightsRequest
 from nodes.wire import codec, shipping, transport
 from nodes.wire.codec import Tensor
+from nodes.wire.edge import Edge
 from nodes.wire.goodput import Goodput
-from nodes.wire.transport import Busy, DataServer, Edge, PortTaken, Refused
+from nodes.wire.transport import Busy, DataServer, PortTaken, Refused
 from tests.unit.hosts import free_port
 
 TENSOR = Tensor("uint8", (700_000,), bytes(range(250)) * 2800)
@@ -211,6 +212,8 @@ def test_goodput_is_of_the_time_that_the_way_was_busy():
     assert seen.rate_bps == 16_000_000
     seen.broken()
     assert seen.rate_bps == 0
+    seen.acked(1_000_000, -1_000_000, 0)  # the clock was set back meanwhile
+    assert seen.rate_bps == 8_000_000
 
 
 def test_nothing_that_differs_from_machine_to_machine_is_left_to_a_default():

@@ -1,7 +1,7 @@
 """A policy that follows a script: heads go round the servers one by one, then leave one that fails and come back."""
 
 from controller.model import Decision, Placement
-from controller.parts import HEADS
+from controller.parts import COLUMNS, HEADS
 
 STREAM, SERVERS = "talk.ue1", ("edge1", "edge2", "edge3")
 ROUND_US = 5_500_000  # until then heads go round, a head each time
@@ -31,11 +31,9 @@ class Heads:
         return self._placed(current, triggers, row)
 
     def _first(self):
-        """Each layer on all three: heads in turn, the projection and the feed-forward part on two of them."""
+        """Each layer on all three: heads in turn, the projection on one, the feed-forward part on one or in columns."""
         names = {"proj": "edge2", "mlp": "edge3", "": "edge1"}
-        return [
-            names.get(block.part) or SERVERS[int(block.part.removeprefix(HEADS)) % 3] for block in self.model.blocks
-        ]
+        return [names.get(block.part) or _in_turn(block.part) for block in self.model.blocks]
 
     @staticmethod
     def _placed(current, triggers, row):
@@ -57,3 +55,10 @@ class Some(Heads):
         for block, spread in zip(self.model.blocks, super()._first(), strict=True):
             row.append(spread if block.unit % 8 == 4 else SERVERS[min(block.unit // 11, 2)])
         return row
+
+
+def _in_turn(part):
+    """Heads by their number; the first columns on one server, all others on another."""
+    if part.startswith(HEADS):
+        return SERVERS[int(part.removeprefix(HEADS)) % 3]
+    return "edge3" if part.startswith(f"{COLUMNS}0-") else "edge1"

@@ -1,0 +1,134 @@
+"""The few ways in which the rows of a stream can be in the way of others, each with what it costs alone. Pure.
+
+The *middle* is the block with which half of the work is done, and the run that has it is *large* if it does more than
+half of the work. A *choice* is a large run, and stands for the cheapest row that has it: it is in the way of others on
+the node of the run, and on the paths from and to the phone where the run begins or ends the row. One more choice stands
+for all other rows, and is in nobody's way.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from controller.chain import Costs, Group, Indices, run_ends
+from controller.cost import Bools, Floats, Row
+from controller.through import Through
+
+MOST = 16  # choices of a stream beside the one for all other rows
+LARGE = 0.5
+USES = 3  # a choice has at most: a node, the path to it, the path from it
+NOWHERE = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picked:
+    """Streams of one group, by position there, and what is known of each from elsewhere."""
+
+    group: Group
+    streams: Sequence[int]
+    costs: Costs
+    least_us: Floats  # no row costs less
+    beyond_us: Floats  # no row costs less that uses a node which is not considered
+    tables: tuple[Floats, Floats] | None = None  # of the costs, if they are known
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choices:
+    """M choices, those of a stream side by side, streams in order."""
+
+    owner: Indices  # (M,)
+    least_us: Floats  # (M,) no row of the choice costs less, whatever others do
+    place: Indices  # (M, USES) a path as a * N + b, a node as a path to itself; or NOWHERE
+    rho: Floats  # (M, USES) utilisation
+    square: Floats  # (M, USES) rate * time^2
+    row: Callable[[int], Row]  # of a choice, by what stands in `number`
+    number: Indices  # (M,)
+
+    def only(self, kept: Bools) -> "Choices":
+        owner, place, number = self.owner[kept], self.place[kept], self.number[kept]
+        return Choices(owner, self.least_us[kept], place, self.rho[kept], self.square[kept], self.row, number)
+
+
+def choices(picked: Picked, slack_us: float) -> Choices:
+    """The choices less than `slack_us` above the cheapest of their stream."""
+    group, streams = picked.group, len(picked.streams)
+    middle = _middle(group)
+    through, share = Through(picked.costs, middle, picked.tables), group.shares(picked.streams, middle)
+    large = share > LARGE
+    small = np.where(large, np.inf, through.by_run).reshape(streams, -1)
+    limit = np.maximum(through.least, picked.least_us) + slack_us
+    b, run, node = np.nonzero(large & (through.by_run < limit[:, None, None]))
+    cost, longest = through.by_run[b, run, node], share[b if len(share) > 1 else 0, run, node]
+    kept, left_us = _kept(b, cost, longest, group.ends(b, middle[run], node), streams)
+    b, run, node, cost = b[kept], run[kept], node[kept], cost[kept]
+    place, rho, square = group.uses(picked.streams, b, middle[run], node)
+    others_us = np.minimum(np.minimum(picked.beyond_us, left_us), small.min(axis=1))
+    lacking = np.bincount(b, minlength=streams) == 0
+    others = np.flatnonzero(lacking | (np.maximum(others_us, picked.least_us) < limit))
+    owner, free, smallest = np.concatenate((b, others)), np.zeros((len(others), USES)), small.argmin(axis=1)
+    order = np.argsort(owner, kind="stable")
+
+    def row(number: int) -> Row:
+        if number < len(b):
+            return through.row(int(b[number]), int(run[number]), int(node[number]))
+        at = int(smallest[number - len(b)])
+        return through.row(number - len(b), *divmod(at, through.by_run.shape[2]))
+
+    return Choices(
+        owner[order],
+        np.maximum(np.concatenate((cost, others_us[others])), picked.least_us[owner])[order],
+        np.concatenate((place, np.full((len(others), USES), NOWHERE)))[order],
+        np.concatenate((rho, free))[order],
+        np.concatenate((square, free))[order],
+        row,
+        np.concatenate((np.arange(len(b)), len(b) + others))[order],
+    )
+
+
+def _middle(group: Group) -> Indices:
+    """The runs that have the middle."""
+    first, last = run_ends(group.blocks)
+    work = group.work
+    middle = int(np.searchsorted(work, work[-1] / 2, side="left")) - 1
+    return np.flatnonzero((first <= middle) & (middle < last))
+
+
+def _kept(owner: Indices, cost: Floats, share: Floats, ends: Indices, streams: int) -> tuple[Indices, Floats]:
+    """Which choices to keep, and (S,) the least cost of those that could be, but are too many.
+
+    One that is dearer than another of the same stream with the same `ends`, and does no less there, is none.
+    """
+    order = np.lexsort((cost, ends))
+    number = np.cumsum(np.diff(ends[order], prepend=0) != 0)
+    apart = share[order] - 2.0 * number  # lower than whatever comes before and has other ends
+    least = np.concatenate(([np.inf], np.minimum.accumulate(apart)[:-1]))[: len(order)]
+    kept = order[apart < least]
+    kept = kept[np.lexsort((cost[kept], owner[kept]))]
+    first = np.searchsorted(owner[kept], np.arange(streams))
+    many = np.arange(len(kept)) - first[owner[kept]] >= MOST
+    left = np.full(streams, np.inf)
+    np.minimum.at(left, owner[kept[many]], cost[kept[many]])
+    return kept[~many], left
+
+
+def joined(parts: Sequence[Choices]) -> Choices:
+    """Those of several groups, the streams of the first one first."""
+    if len(parts) == 1:
+        return parts[0]
+    firsts = np.cumsum([0, *(int(part.owner.max()) + 1 for part in parts)])
+    offsets = np.cumsum([0, *(int(part.number.max()) + 1 for part in parts)])
+
+    def row(number: int) -> Row:
+        at = int(np.searchsorted(offsets, number, side="right")) - 1
+        return parts[at].row(number - int(offsets[at]))
+
+    return Choices(
+        np.concatenate([part.owner + first for part, first in zip(parts, firsts[:-1], strict=True)]),
+        np.concatenate([part.least_us for part in parts]),
+        np.concatenate([part.place for part in parts]),
+        np.concatenate([part.rho for part in parts]),
+        np.concatenate([part.square for part in parts]),
+        row,
+        np.concatenate([part.number + offset for part, offset in zip(parts, offsets[:-1], strict=True)]),
+    )

@@ -1,0 +1,95 @@
+"""What several streams cost each other at least: the bound holds, is near, and what it is made of is right."""
+
+import numpy as np
+import pytest
+
+from benchmarks.decision import Intake, Size, problem, reports
+from controller.chain import Group, run_ends, tables
+from controller.cost import Forecast, Load, runs
+from controller.planner import Planner
+from controller.policies.joint import Joint, View
+from controller.through import Through
+from controller.turns import Scene
+from tests.unit.test_joint import brute, instance
+
+
+def gaps(streams: int, periods: int) -> np.ndarray:
+    """Of the plan to its own bound, without memory pressure, each period another world."""
+    size = Size(20, 6, streams, streams, 1)
+    made, intake, seen = problem(size), Intake(size), reports(size)
+    planner, found = Planner(made), []
+    for _ in range(periods):
+        snapshot = intake.snapshot(0, next(seen))
+        plan = planner.plan(snapshot, sorted(planner.table.streams), {})
+        found.append(planner.total_us(snapshot, plan.rows, {}) / plan.bound_us - 1)
+    return np.array(found)
+
+
+def test_without_memory_pressure_few_streams_are_proven_optimal():
+    for streams in (2, 3):
+        assert np.abs(gaps(streams, 12)).max() <= 1e-5
+
+
+def test_with_ten_streams_the_gap_is_small():
+    found = gaps(10, 10)
+    assert found.min() > -1e-6 and np.median(found) <= 0.005 and found.max() <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("streams", "hosts", "blocks", "period_us"), [(2, 3, 3, 400_000), (2, 3, 3, 90_000), (3, 2, 3, 250_000)]
+)
+def test_the_bound_is_never_above_brute_force(streams, hosts, blocks, period_us):
+    tried, better = 0, 0
+    for seed in range(10):
+        made, scene = instance(seed, hosts=hosts, blocks=blocks, streams=streams, period_us=period_us)
+        total, rows = brute(made, scene)
+        planner, names = Planner(made), [stream.name for stream in made.streams]
+        plan = planner.plan(scene, names, {})
+        if rows is None or plan.stranded:
+            continue
+        tried += 1
+        assert plan.bound_us <= total * (1 + 1e-9) <= planner.total_us(scene, plan.rows, {}) * (1 + 2e-9)
+        apart = sum(found.least_us for found in Scene(planner.table, scene, names, {}).alone.values())
+        better += plan.bound_us > apart * (1 + 1e-6)
+    assert tried >= 5 and better >= 1
+
+
+def test_the_cheapest_row_through_a_run_is_that():
+    made, scene = instance(3, hosts=4, blocks=5, period_us=200_000)
+    table, every = Planner(made).table, np.arange(15)
+    costs = Group(table, scene, ["s0"], np.arange(4)[None]).costs([0], [Load()], [1.0])
+    through, least = Through(costs, every), (tables(costs)[1][:, -1] + costs.leave).min()
+    assert through.least == least == through.by_run.min() and np.isfinite(least)
+    first, last = run_ends(5)
+    for run, node in zip(*np.nonzero(np.isfinite(through.by_run[0])), strict=True):
+        row = through.row(0, int(run), int(node))
+        assert (int(first[run]), int(last[run]), int(node)) in runs(row)
+        nodes = [n for _, _, n in runs(row)]
+        if len(set(nodes)) == len(nodes):
+            assert Forecast(table, scene).total_us({"s0": row}, {}) == pytest.approx(through.by_run[0, run, node])
+
+
+def test_the_load_without_each_is_the_load_of_the_others():
+    made, scene = instance(4, streams=3, period_us=60_000)
+    forecast, base = Forecast(Planner(made).table, scene), {"s2": (1, 1, 2, 2, 2)}
+    rows = {"s0": (0,) * 5, "s1": (1, 1, 1, 2, 2)}
+    under, weights = forecast.load(base, {}), {"s1": 4.0}
+    for stream, load in forecast.loads_without(rows, weights, under).items():
+        wanted = forecast.load(rows, weights, without=stream, base=under)
+        assert load.nodes == wanted.nodes and load.paths == wanted.paths
+    assert under == forecast.load(base, {})  # it was not touched
+
+
+def test_only_streams_beside_those_that_move_wait_otherwise():
+    size = Size(40, 6, 12, 12, 1)
+    made, snapshot = problem(size), Intake(size).snapshot(0, next(reports(size)))
+    policy = Joint(made, {})
+    now = policy.start(snapshot).placement.nodes
+    table = Planner(made).table
+    current = {stream: table.row(row) for stream, row in now.items()}
+    forecast, moved = Forecast(table, snapshot), {"s3": current["s4"]}
+    view = View(snapshot, forecast, current, {}, ("s3",), frozenset(), forecast.base({}, {}))
+    before, after = forecast.latencies(current), forecast.latencies({**current, **moved})
+    beside = set(policy._beside(view, moved))
+    assert {"s3", "s4"} <= beside < set(current)
+    assert {stream for stream in current if before[stream] != after[stream]} <= beside
