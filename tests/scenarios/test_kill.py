@@ -22,6 +22,7 @@ COMMAND = Path(sys.executable).with_name("testbed")
 KILLS = int(os.environ.get("TESTBED_KILLS", "5"))
 SHARED_MEMORY = Path("/dev/shm")  # where the guest has its memory
 LATEST_S = 15.0
+DURATION = "600s"  # of the experiment: no machine is so fast that it is over by then
 GONE_WITHIN_S = 2.0
 GUEST_BY_S = 8.0  # by then the guest is there, else the test shows little
 FILL = """
@@ -53,7 +54,7 @@ def test_nothing_is_left(moment_s, tmp_path, cache):
     (home / "cache").symlink_to(cache)
     before, shared = _surroundings(tmp_path, run_folder, cache), set(SHARED_MEMORY.iterdir())
     process = subprocess.Popen(
-        [COMMAND, "run", TOWN, "--out", run_folder],
+        [COMMAND, "run", TOWN, "--set", f"duration={DURATION}", "--out", run_folder],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd=work,
