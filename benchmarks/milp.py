@@ -12,8 +12,9 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array
 
 from controller.chain import Costs, Group, run_ends
-from controller.cost import Floats, Load, Row, tabulate
+from controller.cost import Load
 from controller.model import Problem, Snapshot
+from controller.table import Floats, Row, tabulate
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,13 @@ from rich.console import Console
 from rich.table import Table as Printed
 
 from benchmarks.table import RESULTS
-from controller.cost import Row, Table, predict, tabulate
+from controller.cost import predict
 from controller.detect import Detector
 from controller.model import Block, Host, Model, NodeState, Problem, Sla, Snapshot, Stream
 from controller.policies.joint import Joint
 from controller.policies.predictive import Predictive
 from controller.policies.static import Static
+from controller.table import Row, Table, tabulate
 from nodes.costing.profile import profile
 from testbed.devices import PROFILES
 from testbed.trace.lookup import read_trace

@@ -19,21 +19,11 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from controller.cost import (
-    Bools,
-    Floats,
-    Load,
-    Row,
-    Rows,
-    Table,
-    backlog_us,
-    runs,
-    spare_now,
-    wait_us,
-)
+from controller.cost import Load, backlog_us, spare_now, wait_us
 from controller.memory import distinct_runs, memory_bytes, resident
 from controller.model import Snapshot
 from controller.objective import Objective
+from controller.table import Bools, Floats, Row, Rows, Table, runs
 
 Overfull = tuple[int, tuple[int, ...]]  # a node, and the blocks of which at least one must go
 Indices = npt.NDArray[np.intp]

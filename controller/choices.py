@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from controller.chain import Costs, Group, Indices, run_ends
-from controller.cost import Bools, Floats, Row
+from controller.table import Bools, Floats, Row
 from controller.through import Through
 
 MOST = 16  # choices of a stream beside the one for all other rows

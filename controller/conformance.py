@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from controller import instances
-from controller.cost import tabulate
 from controller.instances import NOTHING
 from controller.model import Decision, Placement, Problem, Snapshot, Trigger
 from controller.policies.protocol import Policy
+from controller.table import tabulate
 from controller.validity import MOVES, objection
 
 Make = Callable[[Problem, Mapping[str, Any]], Policy]

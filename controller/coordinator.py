@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller import parts
-from controller.cost import Table
 from controller.detect import Detector, Rule
 from controller.explain import recorded
 from controller.guard import LIMIT_US, Guard, Verdict
@@ -31,6 +30,7 @@ from controller.model import Decision, Placement, Problem, Slice, Snapshot, Trig
 from controller.moves import Load, Move, advance, plan_move, route, routes, slices
 from controller.policies.protocol import Policy
 from controller.ports import Agents, Clock, Phones, PrepareFailed, Record, ReleaseFailed, Telemetry
+from controller.table import Table
 from controller.validity import forbidden_streams
 
 DRAIN_POLL_US = 50_000

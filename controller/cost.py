@@ -22,9 +22,7 @@ from typing import TypeVar
 import numpy as np
 
 from controller.model import Latency, NodeStates, Snapshot
-from controller.table import Bools, Chain, Floats, Legs, Row, Rows, Table, runs, tabulate
-
-__all__ = ["Bools", "Chain", "Floats", "Row", "Rows", "Table", "runs", "tabulate"]
+from controller.table import Floats, Legs, Row, Rows, Table
 
 HORIZON_US = 30_000_000.0
 FULL = 0.95

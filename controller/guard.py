@@ -10,11 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from controller.cost import Table
 from controller.model import Decision, Placement, Problem, Snapshot, Trigger
 from controller.planner import Planner
 from controller.policies.protocol import Policy
 from controller.policies.start import start
+from controller.table import Table
 from controller.validity import objection
 from controller.watch import TimeUp, watched
 

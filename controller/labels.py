@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from controller.chain import Best, Costs, Indices, square
-from controller.cost import Floats, Row
+from controller.table import Floats, Row
 
 WIDTHS = (16, 64, 256)
 ROUNDS = 24  # of better prices

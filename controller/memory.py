@@ -6,7 +6,7 @@ streams of one model share. While a move lasts, old and new placements are loade
 
 import numpy as np
 
-from controller.cost import Bools, Floats, Rows, Table, runs
+from controller.table import Bools, Floats, Rows, Table, runs
 
 Runs = set[tuple[str, int, int, int]]
 

@@ -13,10 +13,9 @@ from functools import lru_cache
 from itertools import chain
 
 from controller import parts
-from controller.cost import Rows, Table, runs
 from controller.memory import resident
 from controller.model import Action, Model, Problem, Slice, Snapshot
-from controller.table import REMEMBERED
+from controller.table import REMEMBERED, Rows, Table, runs
 
 # state -> what happened -> next state
 TRANSITIONS: Mapping[str, Mapping[str, str]] = {

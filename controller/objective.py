@@ -12,7 +12,8 @@ All are off by default, then the objective is the weighted sum of latencies.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from controller.cost import Forecast, Load, Rows, Table, runs
+from controller.cost import Forecast, Load
+from controller.table import Rows, Table, runs
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from controller.cost import Floats, Forecast, Row, Rows, Table, speed_now, tabulate
+from controller.cost import Forecast, speed_now
 from controller.memory import overfull
 from controller.model import Problem, Snapshot
 from controller.objective import Objective
 from controller.search import TRIALS, improved
+from controller.table import Floats, Row, Rows, Table, tabulate
 from controller.turns import HANDFUL, Scene, Turn
 
 ORDERS = 4  # orders in which streams choose one after the other

@@ -13,7 +13,7 @@ from itertools import product
 import numpy as np
 
 from controller.chain import Indices
-from controller.cost import Floats
+from controller.table import Floats
 
 TYPES = 4
 ROUNDS, SHORTER, SHORTEST = 16, 0.8, 0.3  # at most; steps that do not help get shorter, to the shortest

@@ -9,7 +9,7 @@ The first that lowers the objective is taken, and the search goes on from there,
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-from controller.cost import Row, Rows, runs
+from controller.table import Row, Rows, runs
 
 TRIALS = 48
 

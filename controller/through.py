@@ -5,7 +5,7 @@ from functools import lru_cache
 import numpy as np
 
 from controller.chain import Costs, Indices, run_at, run_ends, tables
-from controller.cost import Floats, Row
+from controller.table import Floats, Row
 
 
 class Through:

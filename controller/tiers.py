@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from controller.chain import Indices
-from controller.cost import Floats, Table, backlog_us, spare_now, wait_us
+from controller.cost import backlog_us, spare_now, wait_us
 from controller.model import Snapshot
 from controller.sited import factors
+from controller.table import Floats, Table
 
 WIDTH = 32  # nodes considered for a stream, and all where there are no more
 FEWEST = 12

@@ -17,8 +17,9 @@ import numpy as np
 
 from controller.chain import Indices
 from controller.choices import NOWHERE, Choices
-from controller.cost import FULL, HORIZON_US, Floats, Load, Row
+from controller.cost import FULL, HORIZON_US, Load
 from controller.prices import Prices
+from controller.table import Floats, Row
 
 STEPS = 6  # sets looked at
 PASSES = 2  # of prices; each leaves fewer choices, which are counted more exactly

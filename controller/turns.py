@@ -6,11 +6,12 @@ import numpy as np
 
 from controller.chain import Best, Costs, Group, Room, overfull_in, room_beside, solve, tables
 from controller.choices import Choices, Picked, choices, joined
-from controller.cost import Floats, Forecast, Load, Row, Rows, Table, backlog_us
+from controller.cost import Forecast, Load, backlog_us
 from controller.labels import Chain, Fitted, fitted
 from controller.memory import overfull
 from controller.model import Snapshot
 from controller.objective import Objective
+from controller.table import Floats, Row, Rows, Table
 from controller.tiers import frontier
 from controller.together import Together
 

@@ -8,9 +8,9 @@ else may be open to it.
 
 from collections.abc import Mapping
 
-from controller.cost import Rows, Table
 from controller.memory import overfull
 from controller.model import Decision, Model, Placement, Snapshot
+from controller.table import Rows, Table
 
 MOVES = ("REMAP", "RESPLIT")
 STAYS = ("KEEP", "INFEASIBLE")

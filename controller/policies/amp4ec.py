@@ -19,11 +19,12 @@ import numpy as np
 from controller.amp4ec.monitor import Monitor
 from controller.amp4ec.partition import balanced, by_capability, by_cost, corrected
 from controller.amp4ec.scheduler import Offer, Request, Scheduler
-from controller.cost import Floats, Row, spare_now, speed_now
+from controller.cost import spare_now, speed_now
 from controller.memory import memory_bytes
 from controller.model import Decision, Placement, Problem, Snapshot, Trigger
 from controller.policies.rival import Rival, Scene, choice
 from controller.policies.start import number
+from controller.table import Floats, Row
 
 PPM = 1e6
 

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from controller.cost import Row
 from controller.model import Problem
 from controller.policies.rival import Redo, Rival, Scene
 from controller.policies.start import number
+from controller.table import Row
 
 TRIALS = 200
 

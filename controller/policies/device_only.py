@@ -1,7 +1,7 @@
 """Everything on the phone itself: nothing is offloaded, whatever happens."""
 
-from controller.cost import Row
 from controller.policies.rival import Rival, Scene
+from controller.table import Row
 
 
 class DeviceOnly(Rival):

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from controller.cost import Row, speed_now
+from controller.cost import speed_now
 from controller.model import Problem
 from controller.policies.greedy import Greedy
 from controller.policies.rival import Scene
 from controller.policies.start import number
+from controller.table import Row
 
 FASTEST = 16
 

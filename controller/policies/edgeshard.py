@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from controller.cost import Bools, Floats, Row, speed_now
+from controller.cost import speed_now
 from controller.model import Problem
 from controller.policies.rival import Rival, Scene, choice
 from controller.policies.shards import Bottleneck, Shards, shards_of
 from controller.policies.start import BadOption, number
+from controller.table import Bools, Floats, Row
 
 
 class Edgeshard(Rival):

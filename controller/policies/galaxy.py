@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from controller.cost import Floats, Row, speed_now
+from controller.cost import speed_now
 from controller.model import Problem
 from controller.policies.rival import Rival, Scene
 from controller.policies.start import number
+from controller.table import Floats, Row
 
 
 class Galaxy(Rival):

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from controller.cost import Floats, Row, runs
 from controller.model import Problem
 from controller.policies.rival import Rival, Scene, choice
+from controller.table import Floats, Row, runs
 
 
 class Greedy(Rival):

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from controller.cost import Row, speed_now
+from controller.cost import speed_now
 from controller.heads.algorithm1 import Algorithm1, Blocks, Bounds, Devices
 from controller.heads.blocks import heads
 from controller.heads.model import UNREACHABLE_S, Infeasible
@@ -20,6 +20,7 @@ from controller.policies.headtask import by_heads, head_task
 from controller.policies.rival import Rival, Scene, choice
 from controller.policies.shards import shards_of
 from controller.policies.start import number
+from controller.table import Row
 
 
 class Heads(Rival):

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from controller.cost import Row
 from controller.heads.model import Infeasible
 from controller.heads.pipeline import Stages, cheapest
 from controller.heads.plus import bounded
@@ -22,6 +21,7 @@ from controller.policies.headtask import by_heads, head_task
 from controller.policies.rival import Rival, Scene
 from controller.policies.shards import shards_of
 from controller.policies.start import number
+from controller.table import Row
 
 
 class HeadsPlus(Rival):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from controller.cost import Floats, Row, spare_now
+from controller.cost import spare_now
 from controller.heads.costs import Demand, Each, Times
 from controller.heads.model import UNREACHABLE_S, HeadModel, Ints, Plan
 from controller.heads.task import Task
@@ -21,6 +21,7 @@ from controller.heads.tolls import tolls_of
 from controller.model import Block
 from controller.parts import HEADS, PROJ, in_parts
 from controller.policies.rival import Scene
+from controller.table import Floats, Row
 
 
 @dataclass(frozen=True, slots=True, eq=False)

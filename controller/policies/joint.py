@@ -20,12 +20,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from controller.cost import UNREACHABLE_US, Base, Forecast, Row, Rows, Table
+from controller.cost import UNREACHABLE_US, Base, Forecast
 from controller.model import Candidate, Decision, Latency, Placement, Problem, Snapshot, Trigger
 from controller.moves import action_of, move_cost
 from controller.objective import Objective
 from controller.planner import Plan, Planner, weights_without
 from controller.policies.start import named, number, pinned_rows, start
+from controller.table import Row, Rows, Table
 
 ALTERNATIVES = 2  # single-node candidates shown
 NEAR = 0.8  # of the SLA: from there on moves need no rest

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from controller.cost import Row
 from controller.model import Problem
 from controller.policies.rival import Rival, Scene
 from controller.policies.start import BadOption
+from controller.table import Row
 
 
 class Neurosurgeon(Rival):

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from controller.cost import Row
 from controller.model import Problem
 from controller.policies.greedy import next_us
 from controller.policies.rival import Rival, Scene, choice
+from controller.table import Row
 
 
 class RoundRobin(Rival):

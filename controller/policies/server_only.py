@@ -6,10 +6,10 @@ A server is a node that is no stream's phone.
 from collections.abc import Mapping
 from typing import Any
 
-from controller.cost import Row
 from controller.model import Problem
 from controller.policies.neurosurgeon import server_of
 from controller.policies.rival import Rival, Scene
+from controller.table import Row
 
 
 class ServerOnly(Rival):

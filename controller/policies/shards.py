@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from controller.cost import Floats, Row, speed_now
+from controller.cost import speed_now
 from controller.policies.rival import Scene
+from controller.table import Floats, Row
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,9 +8,10 @@ stream -> one node, or the list of the nodes of its blocks. Policies ignore opti
 from collections.abc import Mapping
 from typing import Any
 
-from controller.cost import Row, Rows, Table, predict
+from controller.cost import predict
 from controller.model import Candidate, Decision, Placement, Snapshot, Trigger
 from controller.planner import Plan, Planner
+from controller.table import Row, Rows, Table
 
 
 class BadOption(ValueError):

@@ -9,11 +9,13 @@ because a sender may give up in the middle.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
+from typing import TypeVar
 
 from google.protobuf.message import DecodeError
 
 from nodes.proto.data_pb2 import Header, WeightsHeader
 
+Head = TypeVar("Head", Header, WeightsHeader)
 HEADER_MAX_BYTES = 64 << 10
 TENSOR_MAX_BYTES = 1 << 30
 CHUNK_BYTES = 512 << 10  # twice as large gains no more, and half costs a third of a large tensor's time
@@ -100,18 +102,18 @@ def _cut(frame: bytes) -> tuple[bytes, memoryview]:
 
 def unpack(frame: bytes) -> tuple[Header, memoryview]:
     """The inverse of `pack` for the data stream; raises `FrameError`."""
-    head, payload = _cut(frame)
-    try:
-        return Header.FromString(head), payload
-    except DecodeError as error:
-        raise FrameError("the header is not one") from error
+    return _parsed(Header, frame)
 
 
 def unpack_weights(frame: bytes) -> tuple[WeightsHeader, memoryview]:
     """The inverse of `pack` for the weights stream; raises `FrameError`."""
+    return _parsed(WeightsHeader, frame)
+
+
+def _parsed(kind: type[Head], frame: bytes) -> tuple[Head, memoryview]:
     head, payload = _cut(frame)
     try:
-        return WeightsHeader.FromString(head), payload
+        return kind.FromString(head), payload
     except DecodeError as error:
         raise FrameError("the header is not one") from error
 

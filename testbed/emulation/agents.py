@@ -11,12 +11,13 @@ from controller.model import Slice, Snapshot
 from controller.ports import Prepared, PrepareFailed, ReleaseFailed
 from nodes.costing.costs import costs
 from nodes.costing.kvcost import Reach, Transfer, copy_us
-from nodes.costing.profile import profile, step_costs
-from nodes.permit import Permit
+from nodes.costing.profile import step_costs
+from nodes.permit import Permit, Zones
 from nodes.phone.generation import heads_of
 from nodes.pieces import Piece
 from nodes.proto import agent_pb2, agent_pb2_grpc, data_pb2
 from nodes.session.sessions import COPY_AHEAD_S
+from testbed.emulation.problem import classes_of, zones_over
 from testbed.emulation.sessions import sessions_of
 from testbed.emulation.standby import Kept, candidates, standbys
 from testbed.plan import Plan
@@ -40,10 +41,16 @@ class Agents:
         self.down: frozenset[str] = frozenset()  # as they last said
         self.seen: Snapshot | None = None  # what is known of nodes and ways
         self._ahead: list[bool] = []  # of each slice since the last switch that lacks keys and values: copied ahead
-        self.zones: Mapping[str, frozenset[str]] = {kind: frozenset(zones) for kind, zones in plan.zones.items()}
         self._following: dict[str, agent_pb2.FollowRequest] = {}
         self._generating = {stream.model for stream in plan.streams if stream.generate}
+        self._families = {model.name: model.family for model in plan.models}
+        self._begin, classes = zones_over(plan)(0), classes_of(plan)
+        self._permits = {host.name: Permit(host.zone, classes, self._zones) for host in plan.hosts}
         self.stubs = {name: agent_pb2_grpc.AgentStub(channel) for name, channel in self.channels.items()}
+
+    def _zones(self, _now_us: int) -> Zones:
+        """As they were last seen."""
+        return self._begin if self.seen is None or self.seen.zones is None else self.seen.zones  # type: ignore[return-value]
 
     def statuses(self) -> dict[str, agent_pb2.NodeStatus | None]:
         """By the group; None for an agent that does not answer."""
@@ -64,16 +71,13 @@ class Agents:
         """Who is to stand by what is kept along routes."""
         if self.plan.kv != "replica":
             return {}
-        grown = {model.name: step_costs(model.family) for model in self.plan.models if model.name in self._generating}
-        profiles = {model.name: profile(model.family) for model in self.plan.models if model.name in grown}
-        classes = {name: (p.input_class, *(unit.output_class for unit in p.units)) for name, p in profiles.items()}
-        permits = {host.name: Permit(host.zone, classes, lambda _: self.zones) for host in self.plan.hosts}
 
         def grows(model: str, first: int, last: int) -> bool:
-            return any(cost and cost.kv_bytes_per_token for cost in grown.get(model, ())[first:last])
+            steps = step_costs(self._families[model])[first:last] if model in self._generating else ()
+            return any(cost and cost.kv_bytes_per_token for cost in steps)
 
         def may(node: str, kept: Kept) -> bool:
-            return node not in self.down and not permits[node].objection(kept.model, kept.first, kept.last, 0)
+            return node not in self.down and not self._permits[node].objection(kept.model, kept.first, kept.last, 0)
 
         return standbys(routes, candidates(self.plan), grows, may)
 
@@ -133,11 +137,8 @@ class Agents:
         """Whether what all sessions keep is likely copied before the agent stops waiting for it."""
         if self.seen is None:
             return False
-        index, names = (
-            {host.name: n for n, host in enumerate(self.plan.hosts)},
-            {a: n for n, a in self.addresses.items()},
-        )
-        family = next(model.family for model in self.plan.models if model.name == piece.model)
+        index = {host.name: n for n, host in enumerate(self.plan.hosts)}
+        names = {address: name for name, address in self.addresses.items()}
         sessions = sessions_of(self.plan, piece.model)
         copies = [Transfer(names[s.address], piece.node, s.first, s.last, len(s.heads)) for s in sources]
         reaches = {
@@ -147,7 +148,7 @@ class Agents:
             )
             for copy in copies
         }
-        return copy_us(costs(family), 0, sessions.tokens, copies, reaches) < COPY_AHEAD_S * 1e6
+        return copy_us(costs(self._families[piece.model]), 0, sessions.tokens, copies, reaches) < COPY_AHEAD_S * 1e6
 
     def copied_ahead(self) -> int:
         """When all that a move needs was copied ahead, as the controller saw it last; 0: not all of it was."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from controller import parts
-from controller.model import Slice, Snapshot
+from controller.model import Slice
 from nodes.phone.generation import heads_of
 from nodes.proto import agent_pb2, agent_pb2_grpc, data_pb2
 from testbed.emulation.agents import STATUS_DEADLINE_S, Agents
@@ -27,14 +27,11 @@ class Phones:
         self.waiting: list[Ended] = []
         self.sent: dict[str, int] = dict.fromkeys(sources, 0)
         self.finished = False
-        self.seen: Snapshot | None = None  # what is known of nodes and ways
 
     def switch(self, epoch: int, routes: Mapping[str, tuple[Slice, ...]]) -> None:
         owner = {stream.name: stream.phone for stream in self.plan.streams}
         known = self._known(routes) if self.plan.kv == "auto" else {}
         self.agents.routes = routes
-        if self.seen is not None and self.seen.zones is not None:
-            self.agents.zones = self.seen.zones  # type: ignore[assignment]
         standing = self.agents.standbys(routes)
         self._open_ways(owner, routes)
         for name, stub in self.stubs.items():
@@ -62,7 +59,8 @@ class Phones:
 
     def _known(self, routes: Mapping[str, tuple[Slice, ...]]) -> dict[str, Any]:
         """Of the nodes that keep something of sessions now, or will: ways between them, and their speeds."""
-        if self.seen is None:
+        seen = self.agents.seen
+        if seen is None:
             return {}
         ways = [*self.agents.routes.values(), *routes.values()]
         names = {*self.stubs, *(node for way in ways for stop in way for node in _nodes(stop))}
@@ -71,14 +69,14 @@ class Phones:
             agent_pb2.Reach(
                 from_address=self.addresses[a],
                 to_address=self.addresses[b],
-                rate_bps=int(self.seen.rate_bps[i, j]),
-                delay_us=int(self.seen.delay_us[i, j]),
+                rate_bps=int(seen.rate_bps[i, j]),
+                delay_us=int(seen.delay_us[i, j]),
             )
             for a, i in hosts.items()
             for b, j in hosts.items()
             if a != b
         ]
-        spare = {name: PPM - self.seen.nodes[n].load_ppm for name, n in hosts.items()}
+        spare = {name: PPM - seen.nodes[n].load_ppm for name, n in hosts.items()}
         return {
             "reaches": reaches,
             "flops_per_s": {name: self.plan.hosts[n].flops_per_s * spare[name] // PPM for name, n in hosts.items()},

@@ -52,6 +52,12 @@ def zones_over(plan: Plan) -> Callable[[int], Zones]:
     return lambda t_us: held[bisect_right(since, t_us)]
 
 
+def classes_of(plan: Plan) -> dict[str, tuple[str, ...]]:
+    """By model, the privacy class of what enters each unit, and last of the answer."""
+    profiles = {model.name: profile(model.family) for model in plan.models}
+    return {name: (p.input_class, *(unit.output_class for unit in p.units)) for name, p in profiles.items()}
+
+
 def _model(plan: ModelPlan, tokens: int) -> Model:
     """Of a generation, its mean round: one brings the input, the others a token each."""
     costs = profile(plan.family)
@@ -90,14 +96,14 @@ def _keeping(model: Model, family: str, sessions: Sessions) -> Model:
     """With the memory that sessions take: what they keep, and the input of a round of each, which may wait."""
     if not sessions.at_once:
         return model
-    held, entering, blocks = costs(family), model.input_bytes, []
+    held, units, entering, blocks = costs(family), profile(family).units, model.input_bytes, []
     for i, block in enumerate(model.blocks):
         unit, kept = block.unit or i, 0
         if not block.part or block.part.startswith(HEADS):
             kept = rows_bytes(held[unit], 0, sessions.tokens, heads=1 if block.part else 0)
         working = block.working_bytes + sessions.at_once * entering
         blocks.append(replace(block, kept_bytes=sessions.at_once * kept, working_bytes=working))
-        entering = profile(family).units[unit].output_bytes
+        entering = units[unit].output_bytes
     return replace(model, blocks=tuple(blocks))
 
 

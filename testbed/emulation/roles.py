@@ -21,7 +21,6 @@ from controller.plugins import build
 from controller.policies.start import number
 from nodes.agent import HostSpec
 from nodes.clock import MonotonicClock, PreparationClock
-from nodes.costing.profile import profile
 from nodes.host import Host, Parts
 from nodes.models.config import config_of
 from nodes.permit import Permit
@@ -38,7 +37,7 @@ from testbed.emulation.agents import DATA_PORT, Agents
 from testbed.emulation.linkstate import LinkState
 from testbed.emulation.live import LiveFile
 from testbed.emulation.phones import Phones
-from testbed.emulation.problem import problem_of, zones_over
+from testbed.emulation.problem import classes_of, problem_of, zones_over
 from testbed.emulation.telemetry import Telemetry
 from testbed.identities import FOLDER, run_name
 from testbed.journal import Journal
@@ -92,7 +91,7 @@ def run_host(plan: Plan, name: str, run_folder: Path, sockets: Path) -> None:
         batch={model.name: model.batch for model in plan.models},
         wire=plan.wire,
         sealing=_sealing(plan, name, run_folder),
-        permit=Permit(host.zone, _classes(plan), zones_over(plan)),
+        permit=Permit(host.zone, classes_of(plan), zones_over(plan)),
     )
     clock = MonotonicClock()
     with Journal(run_folder, f"host-{name}") as journal:
@@ -223,13 +222,7 @@ def _sealing(plan: Plan, name: str, run_folder: Path) -> Sealing:
     """Raises IdentityError for a certificate that no other host would take."""
     if plan.encrypt == "none":
         return Sealing()
-    return Sealing(plan.encrypt, load(run_folder / FOLDER, run_name(plan), name), _classes(plan))
-
-
-def _classes(plan: Plan) -> dict[str, tuple[str, ...]]:
-    """By model, the privacy class of what enters each unit, and last of the answer."""
-    profiles = {model.name: profile(model.family) for model in plan.models}
-    return {name: (p.input_class, *(unit.output_class for unit in p.units)) for name, p in profiles.items()}
+    return Sealing(plan.encrypt, load(run_folder / FOLDER, run_name(plan), name), classes_of(plan))
 
 
 def _spec(plan: Plan, stream: StreamPlan) -> StreamSpec:

@@ -36,7 +36,7 @@ class Telemetry:
         now = ways(present(self.plan, self.links.stations), self.links.shapes, measured, down)
         delay_us, rate_bps = path_arrays(self.plan, now)
         self._record_links(now_us)
-        self.phones.seen = self.agents.seen = seen = Snapshot(
+        self.agents.seen = seen = Snapshot(
             now_us=now_us,
             nodes=self._nodes(now_us),
             delay_us=delay_us,

@@ -109,7 +109,8 @@ def test_who_stands_by_is_up_may_have_it_and_serves_nothing_else_if_that_can_be(
     agents.down = frozenset({"mec"})
     assert agents.standbys(routes) == {phone: "edge1"}
     agents.down = frozenset()
-    agents.zones = {"feature": frozenset({"home", "device", "edge"})}
+    nowhere = np.zeros((0, 0))
+    agents.seen = Snapshot(0, (), nowhere, nowhere, zones={"feature": frozenset({"home", "device", "edge"})})
     assert "mec" not in agents.standbys(routes).values()
     asked = Agents(plan_of("kv=replica", "standby=[ue1, mec]"), tmp_path)
     assert asked.standbys(routes) == {phone: "mec", edge: "mec"}  # the phone serves a part itself
@@ -135,7 +136,7 @@ def test_phones_are_told_speeds_as_load_leaves_them_and_who_stands_by(tmp_path):
     plan, routes = plan_of("kv=auto"), {"talk.ue1": (Slice("edge1", "chat", 0, 20), Slice("mec", "chat", 20, 32))}
     phones = Phones(plan, Agents(plan, tmp_path))
     count = len(plan.hosts)
-    phones.seen = Snapshot(
+    phones.agents.seen = Snapshot(
         0, [NodeState(True, 250_000, 0)] * count, np.full((count, count), 9), np.full((count, count), 8)
     )
     told = agent_pb2.SwitchRequest(epoch=1, **phones._known(routes))

@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from controller.cost import UNREACHABLE_US, predict, runs, tabulate, traffic_bytes, wait_us
+from controller.cost import UNREACHABLE_US, predict, traffic_bytes, wait_us
 from controller.memory import memory_bytes
 from controller.model import Block, Host, Model, NodeState, Problem, Sla, Snapshot, Stream
+from controller.table import runs, tabulate
 
 MODEL = Model("m", (Block("a", 1_000_000_000, 100, 2_000_000, 7), Block("b", 3_000_000_000, 200, 1_000, 5)), 1_000_000)
 PROBLEM = Problem(

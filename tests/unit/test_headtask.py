@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from controller.cost import tabulate
 from controller.model import NodeState, Snapshot, Trigger
 from controller.moves import routes
 from controller.policies.heads import Heads
 from controller.policies.heads_plus import HeadsPlus
 from controller.policies.headtask import by_heads, head_task
 from controller.policies.wishes import wished
+from controller.table import tabulate
 from controller.validity import objection
 from testbed.compile import ModelFiles, compile_plan
 from testbed.emulation.problem import problem_of

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from controller.cost import tabulate
 from controller.model import Block, Host, Model, NodeState, Problem, Sla, Slice, Snapshot, Stream
 from controller.moves import TRANSITIONS, IllegalTransition, Load, advance, move_cost, plan_move, routes, slices
+from controller.table import tabulate
 
 PROBLEM = Problem(
     hosts=tuple(Host(name, "z", 10**9, 10**9) for name in "abc"),

@@ -8,10 +8,10 @@ import pytest
 
 from controller import instances
 from controller.conformance import faults
-from controller.cost import tabulate
 from controller.instances import NOTHING
 from controller.model import Decision, Placement
 from controller.plugins import NoPolicy, build, find, in_file, installed, label
+from controller.table import tabulate
 from controller.validity import MOVES
 from testbed.experiment import ExperimentError
 from testbed.run import RunOptions, load

@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 
-from controller.cost import predict, tabulate
+from controller.cost import predict
 from controller.plugins import find
 from controller.policies.start import BadOption
+from controller.table import tabulate
 from tests.unit.test_joint import RARE, TRIGGER, brute, instance, scene_of, street
 
 

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from controller.cost import Forecast, predict, tabulate
+from controller.cost import Forecast, predict
 from controller.model import Block, Host, Model, NodeState, Problem, Sla, Snapshot, Stream
 from controller.policies.joint import Joint
+from controller.table import tabulate
 
 FAST, WIDE = Host("fast", "site", 4 * 10**12, 10**10, 10**11), Host("wide", "site", 10**12, 10**10, 10**12)
 PROBLEM = Problem(

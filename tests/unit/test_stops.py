@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from controller.cost import tabulate
 from controller.model import Block, Host, Model, NodeState, Problem, Sla, Slice, Snapshot, Stream
 from controller.moves import move_cost, plan_move, route, slices
 from controller.parts import blocks_of, pieces, text, way
+from controller.table import tabulate
 
 
 def layer(unit: int) -> list[Block]:

@@ -5,9 +5,10 @@ import pytest
 
 from benchmarks.decision import Intake, Size, problem, reports
 from controller.chain import Group, run_ends, tables
-from controller.cost import Forecast, Load, runs
+from controller.cost import Forecast, Load
 from controller.planner import Planner
 from controller.policies.joint import Joint, View
+from controller.table import runs
 from controller.through import Through
 from controller.turns import Scene
 from tests.unit.test_joint import brute, instance
