@@ -32,6 +32,7 @@ class Port:
     counters: Counters | None = None
     tx_bps: int = 0  # between the last two readings
     rx_bps: int = 0
+    orphaned: bool = False  # led to a switch that has left, and has not been down since: still no place for a host
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,8 @@ class Graph:
         return [link for _, link in sorted(self.links.items()) if self.link_up(link)]
 
     def switch_ports(self) -> set[PortId]:
-        return {end for link in self.links.values() for end in (link.source, link.target)}
+        ends = {end for link in self.links.values() for end in (link.source, link.target)}
+        return ends | {at for at, port in self.ports.items() if port.orphaned}
 
 
 def switch_joined(graph: Graph, dpid: int, ports: Iterable[Port]) -> Graph:
@@ -83,20 +85,26 @@ def switch_joined(graph: Graph, dpid: int, ports: Iterable[Port]) -> Graph:
 
 
 def switch_left(graph: Graph, dpid: int) -> Graph:
-    """A switch is gone with its ports and links; its hosts stay known, for the switch may come back."""
+    """A switch is gone with its ports and links; its hosts stay known, for the switch may come back.
+
+    What it still sends through a neighbour's port must not be taken for a host: the port remembers.
+    """
+    lost = [link for link in graph.links.values() if dpid in (link.source[0], link.target[0])]
+    ends = {end for link in lost for end in (link.source, link.target)}
+    ports = {at: port for at, port in graph.ports.items() if at[0] != dpid}
     return replace(
         graph,
         round_trips_us={d: rtt for d, rtt in graph.round_trips_us.items() if d != dpid},
-        ports={at: port for at, port in graph.ports.items() if at[0] != dpid},
-        links={s: link for s, link in graph.links.items() if dpid not in (s[0], link.target[0])},
+        ports=ports | {at: replace(ports[at], orphaned=True) for at in ends & ports.keys()},
+        links={source: link for source, link in graph.links.items() if dpid not in (source[0], link.target[0])},
     )
 
 
 def port_set(graph: Graph, port: Port) -> Graph:
-    """A port appeared or changed; its counters go on."""
+    """A port appeared or changed; its counters go on. Once down, anything may be plugged into it."""
     old = graph.ports.get(port.at)
     if old is not None:
-        port = replace(old, name=port.name, up=port.up)
+        port = replace(old, name=port.name, up=port.up, orphaned=old.orphaned and port.up)
     return replace(graph, ports={**graph.ports, port.at: port})
 
 

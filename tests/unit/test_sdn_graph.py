@@ -91,3 +91,15 @@ def test_switch_leaves_with_its_links_and_its_hosts_stay_known() -> None:
     assert (gone.links, {at for at in gone.ports if at[0] == 2}) == ({}, set())
     assert MAC in gone.hosts
     assert "switch 2 left" in g.differences(graph, gone)
+
+
+def test_port_to_a_switch_that_left_is_no_place_for_a_host_until_it_was_down() -> None:
+    gone = g.switch_left(g.lldp_seen(two_switches(), (1, 2), (2, 1), 10, 0), 2)
+    assert g.host_seen(gone, MAC, "", (1, 2)) is gone
+    assert MAC in g.host_seen(gone, MAC, "", (1, 1)).hosts
+    still_up = g.port_set(gone, Port((1, 2), "renamed", True))
+    assert g.host_seen(still_up, MAC, "", (1, 2)) is still_up
+    replugged = g.port_set(g.port_set(gone, Port((1, 2), "x", False)), Port((1, 2), "x", True))
+    assert g.host_seen(replugged, MAC, "", (1, 2)).hosts[MAC].at == (1, 2)
+    back = g.lldp_seen(g.switch_joined(gone, 2, [Port((2, 1), "b", True)]), (1, 2), (2, 1), 10, 1)
+    assert back.switch_ports() == {(1, 2), (2, 1)}

@@ -112,7 +112,14 @@ def wire(a: str, b: str) -> None:
         run("ip", "link", "set", end, "up")
 
 
+def silence() -> None:
+    """As in the emulation: no interface speaks IPv6 of itself, so that every frame is the test's own."""
+    for name in ("all", "default"):
+        Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
+
+
 def build() -> None:
+    silence()
     run("ip", "link", "set", "lo", "up")
     for a, b in WIRES:
         wire(f"s{a}s{b}", f"s{b}s{a}")
