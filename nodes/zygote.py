@@ -55,10 +55,12 @@ def serve(path: Path, main: Main, modules: Sequence[str]) -> None:
     """Preloads, then forks for the first owner that connects, until it disconnects."""
     preload(modules)
     before = os.umask(0o177)
+    made = path.with_name(f"{path.name}.made")
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
+        listener.bind(str(made))
         os.umask(before)
         listener.listen(1)
+        made.rename(path)  # whoever finds it can connect
         owner, _ = listener.accept()
     path.unlink()
     with owner:

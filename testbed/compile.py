@@ -125,7 +125,7 @@ def _switches(experiment: Experiment) -> Iterator[SwitchPlan]:
 
 def _models(experiment: Experiment, files: Mapping[str, ModelFiles]) -> Iterator[ModelPlan]:
     for name, model in experiment.models.items():
-        held = files[name]
+        held, own = files[name], experiment.own_model(name)
         paths = (held.weights, held.answers, held.inputs)
         yield ModelPlan(
             name,
@@ -140,6 +140,7 @@ def _models(experiment: Experiment, files: Mapping[str, ModelFiles]) -> Iterator
             grain=model.grain,
             prompt_bytes=max((len(prompt.encode()) for prompt in model.prompts), default=0),
             ffn_parts=model.ffn_parts,
+            description=own.description if own else "",
         )
 
 

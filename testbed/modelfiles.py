@@ -24,6 +24,9 @@ def model_files(experiment: Experiment) -> dict[str, ModelFiles]:
     cache = cache_folder("models").resolve()
     found = {}
     for name, model in experiment.models.items():
+        if own := experiment.own_model(name):
+            found[name] = ModelFiles(own.weights_file, own.answers_file, model.inputs)
+            continue
         inputs = len(model.prompts) or model.inputs
         words = ["--family", model.family, "--inputs", str(inputs)]
         words += [word for prompt in model.prompts for word in ("--prompt", prompt)]

@@ -9,6 +9,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from nodes.models.config import declare
+
 Distribution = Literal["uniform", "normal", "pareto", "paretonormal"]
 
 
@@ -114,6 +116,7 @@ class ModelPlan:
     grain: Literal["layers", "heads"] = "layers"
     prompt_bytes: int = 0  # of the longest of its own texts, which has no more tokens; 0: as long as the family's
     ffn_parts: int = 1  # with grain heads: blocks of columns of each feed-forward part
+    description: str = ""  # of a model of one's own (nodes.models.described)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +202,14 @@ def to_json(plan: Plan) -> str:
 
 
 def from_json(text: str) -> Plan:
-    """The inverse of `to_json`; trusts its input, which the testbed itself has written."""
+    """The inverse of `to_json`; trusts its input, which the testbed itself has written.
+
+    Models of one's own are then known to this process.
+    """
     raw = json.loads(text)
+    for model in raw["models"]:
+        if model["description"]:
+            declare(model["description"])
     return Plan(
         **{
             **raw,

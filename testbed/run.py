@@ -27,6 +27,7 @@ from testbed.kernel import build, cgroup, host
 from testbed.kernel.cycles import save_calibration
 from testbed.kernel.guest import GuestFailed, GuestOptions, run_guest
 from testbed.modelfiles import NotMade, model_files
+from testbed.ownmodels import with_own_models
 from testbed.plan import Plan, to_json
 from testbed.probing import save_frames
 from testbed.progress import Live, Progress
@@ -89,6 +90,7 @@ def load(path: Path, options: RunOptions) -> Experiment:
         policy=asked_policy.absolute(options.policy),
         policies=installed(),
     )
+    experiment = with_own_models(path, experiment)
     asked_policy.check(path, experiment)
     return experiment
 

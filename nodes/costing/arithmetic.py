@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from nodes.models.config import Config
 from nodes.models.decoders import GptConfig, LlamaConfig, WhisperConfig
+from nodes.models.described import DescribedConfig
 from nodes.models.encoders import BertConfig, MobileNetConfig, VitConfig
 
 FLOAT_BYTES = 4
@@ -25,7 +26,7 @@ class Growth:
     pair: int = 0
 
 
-def costs(config: Config, tokens: int) -> Costs:
+def costs(config: Config, tokens: int) -> Costs:  # noqa: PLR0911 - one a family
     """`tokens`: of the text, where there is one."""
     match config:
         case VitConfig():
@@ -40,6 +41,8 @@ def costs(config: Config, tokens: int) -> Costs:
             return _gpt(config, tokens)
         case LlamaConfig():
             return _llama(config, tokens)
+        case DescribedConfig():
+            return [(unit.flops, unit.working_bytes) for unit in config.made]
 
 
 def _attention(tokens: int, seen: int, width: int) -> int:

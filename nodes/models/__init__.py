@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from nodes.models.config import config_of
 from nodes.models.decoders import GptConfig, LlamaConfig, WhisperConfig
+from nodes.models.described import DescribedConfig
 from nodes.models.encoders import BertConfig, MobileNetConfig, VitConfig
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ ADAPTERS = {
     WhisperConfig: "whisper",
     GptConfig: "gpt2",
     LlamaConfig: "llama",
+    DescribedConfig: "own",
 }
 
 

@@ -1,12 +1,13 @@
-"""The model families by name: which there are, and the weights of each. No torch."""
+"""The model families by name: which there are, and the weights of each; models of one's own are declared. No torch."""
 
 from collections.abc import Mapping
 
 from nodes.models.decoders import GptConfig, LlamaConfig, WhisperConfig
+from nodes.models.described import DescribedConfig, described_config
 from nodes.models.encoders import BertConfig, MobileNetConfig, VitConfig
 from nodes.models.shapes import Shape
 
-Config = VitConfig | MobileNetConfig | BertConfig | WhisperConfig | GptConfig | LlamaConfig
+Config = VitConfig | MobileNetConfig | BertConfig | WhisperConfig | GptConfig | LlamaConfig | DescribedConfig
 WHISPER_START = (50258, 50259, 50359, 50363)  # start of transcript, English, transcribe, no timestamps
 
 CONFIGS: Mapping[str, Config] = {
@@ -55,6 +56,15 @@ CONFIGS: Mapping[str, Config] = {
 }
 
 
+_declared: dict[str, Config] = {}  # named by all that they are, so that to declare one again changes nothing
+
+
+def declare(description: str) -> Config:
+    """Makes a model of one's own known to this process, as a family (nodes.models.described)."""
+    config = described_config(description)
+    return _declared.setdefault(config.family, config)
+
+
 class UnknownFamily(ValueError):
     """No such model family; the message names those there are."""
 
@@ -64,9 +74,10 @@ class UnknownFamily(ValueError):
 
 def config_of(family: str) -> Config:
     """Raises UnknownFamily."""
-    if family not in CONFIGS:
+    config = CONFIGS.get(family) or _declared.get(family)
+    if config is None:
         raise UnknownFamily(family)
-    return CONFIGS[family]
+    return config
 
 
 def weight_shapes(family: str, first: int = 0, last: int | None = None) -> dict[str, Shape]:

@@ -54,14 +54,36 @@ class Program:
     leaving: str
 
     def __call__(self, weights: Weights, x: torch.Tensor) -> torch.Tensor:
-        values: dict[str, Any] = {self.entering: x}
-        for value, name in self.held.items():
-            values[value] = self.fixed[name] if name in self.fixed else weights[name]
+        values = self._begun(weights, x)
+        for _ in self._computed(values):
+            pass
+        answer: torch.Tensor = values[self.leaving]
+        return answer
+
+    def working_bytes(self, weights: Weights, x: torch.Tensor) -> int:
+        """The most that is alive at once of what is computed, input and output included."""
+        last_use = {ref.name: i for i, op in enumerate(self.ops) for ref in _refs([*op.args, *op.kwargs.values()])}
+        last_use[self.leaving] = len(self.ops)
+        values = self._begun(weights, x)
+        there = {storage for value in self.held for storage in _storages(values[value])}
+        alive, most = {self.entering: _storages(x)}, x.nbytes
+        for i, op in enumerate(self._computed(values)):
+            alive[op.name] = _storages(values[op.name])
+            held = {storage: size for one in alive.values() for storage, size in one.items() if storage not in there}
+            most = max(most, sum(held.values()))
+            alive = {name: one for name, one in alive.items() if last_use.get(name, -1) > i}
+        return most
+
+    def _begun(self, weights: Weights, x: torch.Tensor) -> dict[str, Any]:
+        held = {value: self.fixed[name] if name in self.fixed else weights[name] for value, name in self.held.items()}
+        return {self.entering: x, **held}
+
+    def _computed(self, values: dict[str, Any]) -> Iterator[Op]:
+        """Each operator when its value has come to the others."""
         for op, call in zip(self.ops, self._calls, strict=True):
             arguments = [_filled(argument, values) for argument in op.args]
             values[op.name] = call(*arguments, **{key: _filled(value, values) for key, value in op.kwargs.items()})
-        answer: torch.Tensor = values[self.leaving]
-        return answer
+            yield op
 
     @cached_property
     def _calls(self) -> list[Callable[..., Any]]:
@@ -127,6 +149,13 @@ def _refs(arguments: Iterable[Any]) -> Iterator[Ref]:
             yield argument
         elif isinstance(argument, list):
             yield from _refs(argument)
+
+
+def _storages(value: Any) -> dict[int, int]:
+    """Address and bytes of the memory behind a value; two views of one tensor have the same."""
+    tensors = value if isinstance(value, list | tuple) else [value]
+    found = [tensor.untyped_storage() for tensor in tensors if isinstance(tensor, torch.Tensor)]
+    return {storage.data_ptr(): storage.nbytes() for storage in found}
 
 
 def _filled(argument: Any, values: Mapping[str, Any]) -> Any:

@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import json
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def prepare(
 
         weights.ensure(family, seed, cache_dir)
     asked: list[object] = [family, count, seed, prompts, tokens, optimise]
-    path = cache_dir / f"{family}-answers-{_key(asked, weights_file)}.safetensors"
+    path = cache_dir / f"{family}-answers-{key(asked, weights_file)}.safetensors"
     if not path.exists():
         from nodes.prepare.answering import answered
 
@@ -54,7 +55,7 @@ def prepare(
     return weights_file, path
 
 
-def _key(request: list[object], weights_file: Path) -> str:
+def key(request: Sequence[object], weights_file: Path) -> str:
     facts = {
         "request": request,
         "weights": tensorfile.note(weights_file).get("digest", ""),

@@ -9,8 +9,9 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from nodes.models.config import config_of
+from nodes.models.config import UnknownFamily, config_of
 from nodes.models.decoders import GptConfig, LlamaConfig, WhisperConfig
+from nodes.models.described import DescribedConfig
 from nodes.models.encoders import BertConfig, MobileNetConfig, VitConfig
 from nodes.prepare import smollm
 from nodes.prepare.audio import HOP, sound, spectrogram
@@ -66,6 +67,8 @@ def make(family: str, seed: int, index: int) -> Input:
     Raises UnknownFamily, NotInstalled.
     """
     config = config_of(family)
+    if isinstance(config, DescribedConfig):  # a model of one's own brings its inputs
+        raise UnknownFamily(family)
     if isinstance(config, VitConfig | MobileNetConfig):
         return frame(seed, index, config.image, config.image)[np.newaxis]
     if isinstance(config, WhisperConfig):

@@ -41,7 +41,11 @@ def _a(kind: str) -> str:
 
 def _families(experiment: Experiment, families: Sequence[str]) -> Findings:
     for name, model in experiment.models.items():
-        if model.family not in families:
+        if model.module is not None:
+            yield from _own_module(name, model)
+        elif not model.family:
+            yield ("models", name), f"no family, and no module of one's own; {nearest('', families)}"
+        elif model.family not in families:
             yield (
                 ("models", name, "family"),
                 f"no model family '{model.family[:60]}'; {nearest(model.family, families)}",
@@ -50,6 +54,15 @@ def _families(experiment: Experiment, families: Sequence[str]) -> Findings:
             why = f"'{model.family}' generates text, which {model.runtime} does not do here; torch is right"
             yield ("models", name, "runtime"), why
         yield from _optimised(name, model)
+
+
+def _own_module(name: str, model: ModelUse) -> Findings:
+    """A module brings its inputs and runs as it is."""
+    if model.family:
+        yield ("models", name, "family"), "there is a module beside it; one of the two is right"
+    for key in ("runtime", "grain", "optimise", "prompts", "inputs", "ffn_parts"):
+        if key in model.model_fields_set:
+            yield ("models", name, key), "says nothing of a module of one's own; leave it out"
 
 
 def _optimised(name: str, model: ModelUse) -> Findings:
@@ -221,6 +234,8 @@ def _generation(experiment: Experiment) -> Findings:
     for name, flow in experiment.workload.items():
         use = experiment.models.get(flow.model)
         config = CONFIGS.get(use.family) if use else None
+        if flow.generate is not None and use is not None and use.module is not None:
+            yield ("workload", name, "generate"), "a module of one's own gives one answer; leave it out"
         if flow.generate is None or use is None or config is None:
             continue
         if use.result_cache:

@@ -41,8 +41,10 @@ def load_experiment(
         source.set(["seed"], seed, f"--seed {seed}")
     if policy is not None:
         source.set(["policy", "name"], policy, f"--policy {policy}")
-    elif isinstance(source.value, dict) and isinstance(used := source.value.get("policy"), dict):
-        used["name"] = _beside(path, used.get("name"))
+    else:
+        _beside(path, _part(source.value, "policy"), "name")
+    for model in _part(source.value, "models").values():
+        _beside(path, model, "module")
     _stop_at_faults(source)
     try:
         experiment = Experiment.model_validate(_tuples(source.value))
@@ -84,11 +86,15 @@ def _read(path: Path) -> Source:
     return source
 
 
-def _beside(path: Path, name: object) -> object:
-    """A policy's file that an experiment names lies beside it; every other name stays."""
-    if not isinstance(name, str) or ".py:" not in name:
-        return name
-    return str(path.resolve().parent / name)
+def _part(value: object, key: str) -> dict[str, object]:
+    found = value.get(key) if isinstance(value, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _beside(path: Path, holder: object, key: str) -> None:
+    """A file of Python that an experiment names lies beside it; every other name stays."""
+    if isinstance(holder, dict) and isinstance(name := holder.get(key), str) and ".py:" in name:
+        holder[key] = str(path.resolve().parent / name)
 
 
 def blame(path: str | Path, where: Where, why: str) -> ExperimentError:

@@ -4,6 +4,7 @@ Field names carry the unit, their aliases are the words of the file. Every secti
 """
 
 import re
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, StringConstraints
@@ -137,12 +138,28 @@ class Link(Section):
         return ("trace",)
 
 
+# path/to/file.py:name
+MODULE = r"^[^\x00-\x1f]{1,4000}\.py:[A-Za-z_]\w{0,79}\z"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnModel:
+    """What was made of a module of one's own: its description, and absolute paths."""
+
+    description: str
+    weights_file: str
+    answers_file: str
+
+
 class ModelUse(Section):
-    family: str
+    """One of the families, or a module of one's own."""
+
+    family: str = ""
+    module: str | None = Field(None, pattern=MODULE)  # a function of a file, which gives the module and its inputs
     runtime: Literal["torch", "onnxruntime"] = "torch"
     grain: Literal["layers", "heads"] = "layers"  # what is placed: whole units, or of layers each head and what follows
     ffn_parts: int = Field(1, ge=1, le=16)  # with grain heads: how many blocks of columns each feed-forward part is
-    inputs: int = Field(8, ge=1, le=256)
+    inputs: int = Field(8, ge=1, le=256)  # of one's own: as many as it brings
     batch: int = Field(1, ge=1, le=256)  # waiting requests of a slice that may run together
     prompts: tuple[Prompt, ...] = Field((), max_length=256)  # the inputs, where they are texts of one's own
     optimise: Literal["none", "torchscript", "int8"] = "none"  # of its slices
@@ -273,6 +290,7 @@ class Experiment(Section):
     _recordings: dict[str, Series] = PrivateAttr(default_factory=dict)
     _loads: dict[str, Loads] = PrivateAttr(default_factory=dict)
     _notes: tuple[str, ...] = PrivateAttr(default=())
+    _own_models: dict[str, OwnModel] = PrivateAttr(default_factory=dict)
 
     def trace(self, link: str, direction: Direction) -> Series | None:
         """The trace that a direction of a link replays."""
@@ -285,6 +303,10 @@ class Experiment(Section):
     def loads(self, node: str) -> Loads | None:
         """The trace of its background load."""
         return self._loads.get(node)
+
+    def own_model(self, name: str) -> OwnModel | None:
+        """What was made of a model that is a module of one's own (testbed.ownmodels)."""
+        return self._own_models.get(name)
 
     def end_of(self, link: str, direction: Direction) -> EndPolicy:
         return self.links[link].way(direction).trace_end or self.trace_end

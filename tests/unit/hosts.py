@@ -79,14 +79,14 @@ class World:
         self.channel = channel
         return host
 
-    def phone(self, name="ue1", requests=3, *, deadline_us=3_000_000, checked=True, period_us=20_000, **more):
+    def phone(self, name="ue1", requests=3, *, deadline_us=60_000_000, checked=True, period_us=20_000, **more):
         stream = StreamSpec("cam", "fake", tuple(period_us * k for k in range(requests)), deadline_us)
         samples = {"fake": Samples(INPUTS, answers() if checked else {})}
         host = self.add(name, streams=(stream,), samples=samples, **more)
         self.phone_stub = PhoneStub(self.channel)
         return host
 
-    def prepare(self, name, first, last, source="", deadline_s=5):
+    def prepare(self, name, first, last, source="", deadline_s=60):
         piece = SliceRef(model="fake", first=first, last=last)
         address = self.hosts[source].agent.spec.address if source else ""
         return self.agents[name].Prepare(
@@ -101,8 +101,8 @@ class World:
 
     def start(self, phone="ue1"):
         t0_us = MonotonicClock().now_us() + 100_000  # ahead: no phone sends before every host knows the time
-        for agent in self.agents.values():
-            agent.Start(StartRequest(t0_us=t0_us), timeout=60)
+        for name in sorted(self.agents, key=lambda name: name == phone):  # it is the last that learns it
+            self.agents[name].Start(StartRequest(t0_us=t0_us), timeout=60)
 
     def sent(self, count, phone="ue1"):
         """Waits until the phone has sent so many."""

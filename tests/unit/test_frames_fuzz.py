@@ -124,7 +124,7 @@ def _throw(address: str, frames: Iterator[tuple[str, bytes]]) -> Counter:
         call = channel.stream_stream(transport.DELIVER)
         for kind, frame in frames:
             try:
-                acks = list(call(iter([frame]), timeout=10))
+                acks = list(call(iter([frame]), timeout=60))
                 ends[kind, "refused by name" if acks else "unfinished"] += 1
             except grpc.RpcError as error:
                 assert error.details(), kind

@@ -76,7 +76,7 @@ class World:
         charged = self.intake.take("x", X, self.shelf.life)
         done = lambda start, end, output: self.ended.append((start, end, output))  # noqa: E731
         self.intake.put(Task(header, piece, (Work(flops),), 900, charged, self.shelf.life, run, done), SOURCES)
-        assert self.submitted.wait(5)
+        assert self.submitted.wait(60)
 
     def turn(self, late_us=0):
         job = self.jobs.pop()

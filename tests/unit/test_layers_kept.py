@@ -67,7 +67,7 @@ def test_a_part_that_is_not_there_is_named(apart_of, lacks, says):
     client = chat.hosts["ue1"].agent
     plain = client.answer
     client.answer = lambda header, tensor: (told.append((header.error_code, header.error)), plain(header, tensor))
-    chat.agents[node].Release(SliceRef(model="chat", first=first, last=last, part=part), timeout=5)
+    chat.agents[node].Release(SliceRef(model="chat", first=first, last=last, part=part), timeout=60)
     chat.start()
     chat.until(lambda: told)
     assert told[0] == ("UNKNOWN_SLICE", f"{node}: chat[1:2] {part} is not here") and part.startswith(says)

@@ -34,7 +34,7 @@ def blank(chat, *names):
 def prepare(chat, node, source, first, last, name=""):
     address = chat.address(source) if source else ""
     piece = SliceRef(model="chat", first=first, last=last, part=name)
-    return chat.agents[node].Prepare(PrepareRequest(slice=piece, source_address=address, deadline_s=5), timeout=8)
+    return chat.agents[node].Prepare(PrepareRequest(slice=piece, source_address=address, deadline_s=60), timeout=90)
 
 
 def prepare_all(chat, old, new, source):
@@ -173,4 +173,4 @@ def test_parts_that_there_are_not_are_refused_by_name(apart_of, asked, why):
     chat = apart_of()
     chat.add("a")
     with pytest.raises(shipping.ShippingError, match=why):
-        shipping.fetch(chat.address("a"), WeightsRequest(model="chat", **asked), limit_bytes=10**6, deadline_s=5)
+        shipping.fetch(chat.address("a"), WeightsRequest(model="chat", **asked), limit_bytes=10**6, deadline_s=60)

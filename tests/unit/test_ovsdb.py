@@ -8,6 +8,7 @@ import pytest
 
 from testbed.network.ovsdb import DATABASE, Database, SwitchError, insert, mutate, named, new, select, update
 from testbed.network.switch import NONE, SCHEMA
+from tests.unit.sockets import opened
 
 pytestmark = pytest.mark.skipif(
     shutil.which("ovsdb-server") is None or not SCHEMA.exists(),
@@ -21,11 +22,7 @@ def socket_path(tmp_path):
     subprocess.run(["ovsdb-tool", "create", file, SCHEMA], check=True)
     words = [f"--remote=punix:{path}", f"--pidfile={tmp_path / 'pid'}", f"--unixctl={tmp_path / 'ctl'}", "--no-chdir"]
     server = subprocess.Popen(["ovsdb-server", file, *words, "-vconsole:off", "-vsyslog:off"])
-    made = threading.Event()
-    for _ in range(200):
-        if path.exists():
-            break
-        made.wait(0.02)
+    opened(lambda: Database(path))
     yield path
     server.terminate()
     server.wait()
@@ -71,7 +68,7 @@ def test_a_commit_is_over_when_the_switches_have_followed(database, socket_path)
         held = switches.transact(select("Bridge", [], "name"))[0]["rows"]
     assert not done.wait(0.05)
     switches.transact(update(DATABASE, [], {"cur_cfg": 1}))
-    thread.join(5)
+    thread.join(60)
     assert done.is_set()
 
 

@@ -99,7 +99,7 @@ def test_who_stood_by_but_is_behind_is_given_the_tokens_that_it_lacks(chat_of):
 
     def part():
         await_rows(chat, "c", at, half, chat.units)
-        chat.agents["c"].Follow(FollowRequest(), timeout=5)
+        chat.agents["c"].Follow(FollowRequest(), timeout=60)
 
     def go_over():
         assert chat.place("c", half, chat.units).ok

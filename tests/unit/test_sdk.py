@@ -238,7 +238,7 @@ def test_only_operators_of_aten_can_be_named(target):
 
 
 def test_the_example_runs(capsys):
-    runpy.run_path(str(ROOT / "examples" / "own_model.py"))
+    runpy.run_path(str(ROOT / "examples" / "own_model.py"), run_name="__main__")
     told = capsys.readouterr().out.splitlines()
     assert told[-1] == "the same bits: True"
     assert sum(line.startswith("slice ") for line in told) == 2

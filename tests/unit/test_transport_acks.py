@@ -9,7 +9,7 @@ from nodes.clock import MonotonicClock
 from nodes.wire import codec, transport
 from nodes.wire.codec import Tensor
 from tests.unit.hosts import free_port
-from tests.unit.test_transport import TENSOR, Inbox, Losses, deliver, edge_to, header, serving, world
+from tests.unit.test_transport import TENSOR, WAIT_S, Inbox, Losses, deliver, edge_to, header, serving, world
 
 __all__ = ["world"]  # a fixture
 
@@ -25,7 +25,7 @@ def test_the_ack_is_of_the_tensor_that_came_though_the_receiver_wrote_on_its_hea
     lost = Losses()
     with serving(Passing()) as address, edge_to(address, world, lost) as edge:
         edge.send(header(1), TENSOR, world[0].now_us() + 60_000_000)
-        edge.drain(5_000_000)
+        edge.drain(60_000_000)
         assert edge._held_bytes == 0 and lost.list == []
 
 
@@ -71,7 +71,7 @@ def test_of_small_tensors_close_together_few_ask_and_all_are_acked(world):
         for n in range(200):
             edge.send(header(n), SMALL, world[0].now_us() + 60_000_000)
         with edge._work:  # nobody drains: the edge itself asks for the last ones
-            assert edge._ends.wait_for(lambda: not edge._unacked and not edge._waiting, 5)
+            assert edge._ends.wait_for(lambda: not edge._unacked and not edge._waiting, WAIT_S)
         later = [head.ack_later for head, _ in inbox.wait(200)]
         assert not later[0] and sum(later) > 100
         assert edge._held_bytes == 0 and lost.list == []
@@ -97,7 +97,7 @@ def test_a_header_that_cannot_be_sent_loses_its_own_tensor_only(world):
         long.model = "x" * codec.HEADER_MAX_BYTES
         edge.send(long, TENSOR, world[0].now_us() + 60_000_000)
         edge.send(header(3), TENSOR, world[0].now_us() + 60_000_000)
-        edge.drain(5_000_000)
+        edge.drain(60_000_000)
         assert [head.request_id for head, _ in inbox.wait(2)] == [1, 3]
         [(n, why)] = lost.wait(1)
         assert n == 2 and "at most" in why and edge._held_bytes == 0
@@ -136,7 +136,7 @@ def test_a_clock_that_is_set_back_keeps_no_ack_waiting(world):
     clock, inbox, lost = MonotonicClock(), Inbox(), Losses()  # time zero is not known yet
     with serving(inbox) as address, edge_to(address, (clock, world[1]), lost) as edge:
         edge.send(header(1), None, clock.now_us() + 60_000_000)
-        edge.drain(5_000_000)
+        edge.drain(60_000_000)
         clock.t0_us = clock.now_us() + 1_000_000
         assert clock.now_us() < 0
         edge.send(header(2), SMALL, clock.now_us() + 60_000_000)

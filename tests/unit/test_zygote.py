@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nodes.zygote import FAILED, Exit, Spawner, SpawnError
+from tests.unit.sockets import opened
 
 ROOT = Path(__file__).parents[2]
 MAINS = """
@@ -35,7 +36,7 @@ def main(config):
             import grpc
             with grpc.insecure_channel("unix:/nowhere") as channel:
                 try:
-                    channel.unary_unary("/a/b")(b"", timeout=5)
+                    channel.unary_unary("/a/b")(b"", timeout=60)
                 except grpc.RpcError as error:
                     print("code", error.code().name)
 
@@ -51,17 +52,12 @@ def running(folder, mode="plain"):
     path = folder / "z.sock"
     process = subprocess.Popen([sys.executable, "-c", MAINS, str(path), mode], cwd=ROOT)
     try:
-        for _ in range(400):
-            if path.exists():
-                break
-            time.sleep(0.025)
-        time.sleep(0.05)  # between bind and listen
-        spawner = Spawner(path)
+        spawner = opened(lambda: Spawner(path, 60))
         try:
             yield process, spawner
         finally:
             spawner.close()
-            process.wait(5)
+            process.wait(60)
     finally:
         process.kill()
         process.wait()
@@ -74,7 +70,7 @@ def spawn(spawner, folder, name, do, netns=None, **config):
 
 def gone(pid):
     """Ended; whether its new parent has noticed is not ours to wait for."""
-    for _ in range(200):
+    for _ in range(3000):
         try:
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
                 return True
@@ -91,7 +87,7 @@ def test_exits_are_reported_by_name(tmp_path):
             pids[name], _ = spawn(spawner, tmp_path, name, do, code=3)
         exits = []
         while len(exits) < 4:
-            exits += spawner.exits(5)
+            exits += spawner.exits(60)
         assert sorted(exits, key=lambda e: e.name) == [
             Exit("a", pids["a"], 3),
             Exit("b", pids["b"], FAILED),
@@ -106,7 +102,7 @@ def test_exits_are_reported_by_name(tmp_path):
 def test_a_child_is_clean_and_preloaded(tmp_path):
     with running(tmp_path) as (_, spawner):
         _, log = spawn(spawner, tmp_path, "a", "look")
-        assert spawner.exits(5)[0].code == 0
+        assert spawner.exits(60)[0].code == 0
     text = log.read_text()
     assert "modules True threads 1" in text and "signals True" in text
     assert f"netns {Path('/proc/self/ns/net').stat().st_ino}" in text
@@ -115,7 +111,7 @@ def test_a_child_is_clean_and_preloaded(tmp_path):
 def test_grpc_works_in_a_child(tmp_path):
     with running(tmp_path) as (_, spawner):
         _, log = spawn(spawner, tmp_path, "a", "grpc")
-        assert spawner.exits(10)[0].code == 0
+        assert spawner.exits(60)[0].code == 0
     assert "code UNAVAILABLE" in log.read_text()
 
 
@@ -123,7 +119,7 @@ def test_children_die_with_the_zygote_and_it_with_its_owner(tmp_path):
     with running(tmp_path) as (process, spawner):
         pid, _ = spawn(spawner, tmp_path, "a", "wait")
         spawner.close()
-        assert process.wait(5) == 0
+        assert process.wait(60) == 0
         assert gone(pid)
 
 
@@ -133,7 +129,7 @@ def test_children_die_with_a_killed_zygote(tmp_path):
         process.kill()
         assert gone(pid)
         with pytest.raises(SpawnError, match="has ended"):
-            spawner.exits(5)
+            spawner.exits(60)
 
 
 def test_a_child_enters_the_namespace_it_is_told(tmp_path):
@@ -143,7 +139,7 @@ def test_a_child_enters_the_namespace_it_is_told(tmp_path):
     holder = subprocess.Popen([unshare, "--net", "sleep", "30"])
     try:
         mine = Path("/proc/self/ns/net").stat().st_ino
-        for _ in range(200):
+        for _ in range(3000):
             if Path(f"/proc/{holder.pid}/ns/net").stat().st_ino != mine:
                 break
             time.sleep(0.02)
@@ -151,10 +147,10 @@ def test_a_child_enters_the_namespace_it_is_told(tmp_path):
             pytest.skip("this machine does not let root make a network namespace")
         with running(tmp_path) as (_, spawner):
             _, log = spawn(spawner, tmp_path, "a", "look", netns=holder.pid)
-            assert spawner.exits(5)[0].code == 0
+            assert spawner.exits(60)[0].code == 0
             assert f"netns {Path(f'/proc/{holder.pid}/ns/net').stat().st_ino}" in log.read_text()
             spawn(spawner, tmp_path, "b", "look", netns="/nowhere")
-            assert spawner.exits(5)[0].code == FAILED
+            assert spawner.exits(60)[0].code == FAILED
             assert "No such file" in (tmp_path / "b.log").read_text()
     finally:
         holder.kill()

@@ -1,0 +1,56 @@
+"""Models of one's own that an experiment names as `module: FILE.py:NAME`: each becomes a family before all else.
+
+The file is run by `nodes.prepare.own`, in a process of its own outside any guest, as often as the experiment is read:
+only what it gives says what it is.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from nodes.models.config import declare
+from testbed.cache import cache_folder
+from testbed.experiment import Experiment, blame
+from testbed.experiment.schema import OwnModel
+from testbed.kernel.sandbox import dies_with_parent
+
+TOLD = 600  # characters of what went wrong
+
+
+def with_own_models(path: Path, experiment: Experiment) -> Experiment:
+    """The experiment with a family for each module, declared in this process. Raises ExperimentError."""
+    models, own = dict(experiment.models), dict[str, OwnModel]()
+    for name, model in experiment.models.items():
+        if model.module is None:
+            continue
+        made = _made(path, name, model.module)
+        family = declare(made["description"]).family
+        models[name] = model.model_copy(update={"family": family, "inputs": made["inputs"]})
+        own[name] = OwnModel(made["description"], made["weights_file"], made["answers_file"])
+    if not own:
+        return experiment
+    changed = experiment.model_copy(update={"models": models})
+    changed._own_models = own
+    return changed
+
+
+def _made(path: Path, name: str, module: str) -> dict[str, Any]:
+    file = Path(module.rpartition(":")[0])
+    if not file.is_file():  # told at once: the rest needs torch, which takes seconds
+        raise blame(path, ("models", name, "module"), f"there is no file {file}")
+    cache = cache_folder("models").resolve()
+    done = subprocess.run(
+        [sys.executable, "-m", "nodes.prepare.own", "--module", module, "--cache", str(cache)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=dies_with_parent(),
+    )
+    if done.returncode:
+        raise blame(path, ("models", name, "module"), done.stderr.strip()[-TOLD:])
+    made: dict[str, Any] = json.loads(done.stdout)
+    return made
