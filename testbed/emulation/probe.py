@@ -51,8 +51,15 @@ def main(run_folder: Path) -> None:
         rtt = _round_trips(plan, network)
         live.phase("rates")
         rates, unsaturated = _rates(plan, network, live)
-        results = {"rtt": rtt, "rate": rates, "unsaturated": unsaturated}
+        results = {"rtt": rtt, "rate": rates, "unsaturated": unsaturated, "lump_segments": _lumps(network)}
     (run_folder / "probe.json").write_text(json.dumps(results))
+
+
+def _lumps(network: Network) -> dict[str, int]:
+    """By interface, of how many segments the kernel lets TCP make one packet."""
+    ends = [end for link in network.links.values() for end in (link.intf1, link.intf2)]
+    held = {end.name: end.netlink.get_links(end.index)[0] for end in ends}
+    return {name: link.get_attr("IFLA_GSO_MAX_SEGS") for name, link in held.items()}
 
 
 def _serve(network: Network, host: HostPlan) -> None:

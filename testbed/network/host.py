@@ -8,7 +8,7 @@ from mininet.node import Host
 from pyroute2 import IPRoute
 
 from testbed.addresses import PREFIX_LENGTH
-from testbed.network.namespace import inside, no_offloads, open_netlink, set_parameters
+from testbed.network.namespace import bring_up, inside, open_netlink, set_parameters
 from testbed.network.neighbours import set_neighbours
 from testbed.network.quiet import QuietNode
 
@@ -36,8 +36,7 @@ class NetlinkHost(QuietNode, Host):
         index = self.netlink.link_lookup(ifname=interface.name)[0]
         self.netlink.addr("add", index=index, address=ip, prefixlen=PREFIX_LENGTH)
         with inside(self.netns):
-            no_offloads(interface.name)
-        self.netlink.link("set", index=index, state="up")
+            bring_up(self.netlink, index, interface.name)
         interface.index, interface.netlink = index, self.netlink
 
     def know(self, neighbours: dict[str, str]) -> None:

@@ -11,7 +11,7 @@ from pyroute2 import IPRoute
 from testbed.impairment import changed
 from testbed.network import netem
 from testbed.network.host import NetlinkHost, NetlinkIntf
-from testbed.network.namespace import no_offloads
+from testbed.network.namespace import bring_up
 from testbed.plan import LinkPlan, Shape
 from testbed.quantity import PPM, QuantityError
 
@@ -55,8 +55,7 @@ class ShapedLink(Link):
                 interface.node.take(interface, addresses[interface.node.name])
                 continue
             interface.index, interface.netlink = self.root.link_lookup(ifname=interface.name)[0], self.root
-            no_offloads(interface.name)
-            self.root.link("set", index=interface.index, state="up")
+            bring_up(self.root, interface.index, interface.name)
 
     def shape(self) -> None:
         """The first shape of both directions; after the switches have taken their ports. Raises ShapingError."""

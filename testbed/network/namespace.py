@@ -66,8 +66,18 @@ def set_parameters(parameters: Mapping[str, str] = PARAMETERS) -> None:
             path.write_text(value)
 
 
+def bring_up(netlink: IPRoute, index: int, interface: str) -> None:
+    """Up, and packets leave as they will be on the wire; the thread is in the namespace of the interface.
+
+    TCP makes lumps of segments whatever a device offers (Linux 4.17 and later), and netem delays a lump as one packet:
+    that a lump is one segment has to be said, too.
+    """
+    no_offloads(interface)
+    netlink.link("set", index=index, state="up", gso_max_segs=1)
+
+
 def no_offloads(interface: str) -> None:
-    """Packets leave as they will be on the wire: whole checksums, no 64 kB lumps that count as one packet."""
+    """Whole checksums, no 64 kB lumps that count as one packet."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         for command in OFFLOADS.values():
             value = ctypes.create_string_buffer(struct.pack("=II", command, 0))

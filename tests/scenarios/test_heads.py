@@ -75,7 +75,8 @@ def losses(run):
     downs = [e for e in run.journal("event") if e["what"] == "node_down"]
     founds = [d for d in run.journal("decision") if any(t["kind"] == "node_down" for t in d["triggers"])]
     failed = [r for r in run.journal("request") if r["outcome"] == "failed"]
-    assert len(downs) == len(founds) == len(failed) == 20 and {r["error"] for r in failed} == {"PEER_LOST"}
+    assert len(downs) == len(founds) == len(failed) == 20
+    assert {r["error"] for r in failed} <= {"PEER_LOST", "UNKNOWN_SLICE"}  # it was gone, or back with nothing
     failed.sort(key=lambda r: r["sent_us"])
     found = [(down, decision["t_us"], round_) for down, decision, round_ in zip(downs, founds, failed, strict=True)]
     assert all(down["applied_us"] < t_us and r["sent_us"] <= t_us < r["sent_us"] + SECOND for down, t_us, r in found)

@@ -47,6 +47,10 @@ def test_a_saturated_link_carries_its_rate_in_every_second(probe):
     assert all(len(link["windows_bps"]) >= 5 for link in probe["rate"])
 
 
+def test_segments_leave_one_by_one(probe):
+    assert len(probe["lump_segments"]) == 2 * 9 and set(probe["lump_segments"].values()) == {1}
+
+
 def test_every_link_is_measured_or_named(probe):
     measured = {f"{link['link']} {link['direction']}" for link in probe["rate"]}
     named = {line.partition(":")[0] for line in probe["unsaturated"]}
