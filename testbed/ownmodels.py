@@ -38,9 +38,6 @@ def with_own_models(path: Path, experiment: Experiment) -> Experiment:
 
 
 def _made(path: Path, name: str, module: str) -> dict[str, Any]:
-    file = Path(module.rpartition(":")[0])
-    if not file.is_file():  # told at once: the rest needs torch, which takes seconds
-        raise blame(path, ("models", name, "module"), f"there is no file {file}")
     cache = cache_folder("models").resolve()
     done = subprocess.run(
         [sys.executable, "-m", "nodes.prepare.own", "--module", module, "--cache", str(cache)],

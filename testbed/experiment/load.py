@@ -1,7 +1,7 @@
 """An experiment file, with options of the command line, to a checked `Experiment`."""
 
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def load_experiment(
             source.blame(where, why)
         _stop_at_faults(source)
         raise  # a finding without words; cannot be
-    for where, why in check(experiment, families, policies):
+    for where, why in (*check(experiment, families, policies), *_no_files(experiment)):
         source.blame(where, why)
     folders = [path.resolve().parent, PROJECT_TRACES, *(Path(folder) for folder in trace_dirs)]
     traces = load_traces(experiment, source, folders)
@@ -84,6 +84,13 @@ def _read(path: Path) -> Source:
         source.faults.append(Fault(str(path), line, dotted(where), why))
     _stop_at_faults(source)
     return source
+
+
+def _no_files(experiment: Experiment) -> Iterator[tuple[Where, str]]:
+    """Told at once: what a module of one's own is takes torch and seconds to find out (testbed.ownmodels)."""
+    for name, model in experiment.models.items():
+        if model.module is not None and not (file := Path(model.module.rpartition(":")[0])).is_file():
+            yield ("models", name, "module"), f"there is no file {file}"
 
 
 def _part(value: object, key: str) -> dict[str, object]:

@@ -57,7 +57,7 @@ class Chat(World):
         self.right = right(family, made, count) if numerics else [0] * count
         self.units, self.epoch = len(self.config.units()), 0
 
-    def phone(self, name="ue1", *, kv="copy", sessions=1, deadline_us=20_000_000, end=None, **more):
+    def phone(self, name="ue1", *, kv="copy", sessions=1, deadline_us=60_000_000, end=None, **more):
         starts = 0 if self.config.input_dtype == "int64" else self.config.tokens
         spec = Generate(self.count, 60_000_000, end, self.config.enters, starts, kv)
         stream = StreamSpec("cam", "chat", tuple(10_000 * k for k in range(sessions)), deadline_us, spec)

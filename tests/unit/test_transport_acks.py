@@ -125,10 +125,11 @@ def test_what_waits_for_a_peer_that_is_not_there_is_not_lost_with_the_first(worl
     with edge_to(f"127.0.0.1:{port}", world, lost) as edge:
         with edge._work:  # both are there before the stream is tried
             for n in (1, 2):
-                edge.send(header(n), TENSOR, world[0].now_us() + 8_000_000)
+                edge.send(header(n), TENSOR, world[0].now_us() + 60_000_000)
         assert lost.wait(1)[0][0] == 1
         with serving(inbox, port):
             assert inbox.wait(1)[0][0].request_id == 2
+            edge.drain(60_000_000)
         assert len(lost.list) == 1
 
 
