@@ -20,13 +20,20 @@ from testbed.kernel.sandbox import dies_with_parent
 TOLD = 600  # characters of what went wrong
 
 
+class NoModel(Exception):
+    """None can be made of the module; the message says why."""
+
+
 def with_own_models(path: Path, experiment: Experiment) -> Experiment:
     """The experiment with a family for each module, declared in this process. Raises ExperimentError."""
     models, own = dict(experiment.models), dict[str, OwnModel]()
     for name, model in experiment.models.items():
         if model.module is None:
             continue
-        made = _made(path, name, model.module)
+        try:
+            made = make(model.module)
+        except NoModel as why:
+            raise blame(path, ("models", name, "module"), str(why)) from None
         family = declare(made["description"]).family
         models[name] = model.model_copy(update={"family": family, "inputs": made["inputs"]})
         own[name] = OwnModel(made["description"], made["weights_file"], made["answers_file"])
@@ -37,7 +44,8 @@ def with_own_models(path: Path, experiment: Experiment) -> Experiment:
     return changed
 
 
-def _made(path: Path, name: str, module: str) -> dict[str, Any]:
+def make(module: str) -> dict[str, Any]:
+    """What `nodes.prepare.own` says it has made of `FILE.py:NAME`. Raises NoModel."""
     cache = cache_folder("models").resolve()
     done = subprocess.run(
         [sys.executable, "-m", "nodes.prepare.own", "--module", module, "--cache", str(cache)],
@@ -48,6 +56,6 @@ def _made(path: Path, name: str, module: str) -> dict[str, Any]:
         preexec_fn=dies_with_parent(),
     )
     if done.returncode:
-        raise blame(path, ("models", name, "module"), done.stderr.strip()[-TOLD:])
+        raise NoModel(done.stderr.strip()[-TOLD:])
     made: dict[str, Any] = json.loads(done.stdout)
     return made

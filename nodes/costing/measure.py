@@ -14,6 +14,7 @@ from statistics import median_low
 import torch
 
 from nodes.models.config import config_of, weight_shapes
+from nodes.models.described import DescribedConfig
 from nodes.prepare import inputs
 from nodes.runtime.slicing import cut, one_thread
 
@@ -54,6 +55,8 @@ def measure(family: str, tokens: int | None = None, runs: int = 9, warm: int = 2
 
 def _input(family: str, tokens: int | None) -> torch.Tensor:
     config = config_of(family)
+    if isinstance(config, DescribedConfig):  # of one's own: any values
+        return torch.ones(config.input_shape, dtype=getattr(torch, config.input_dtype))
     if config.input_dtype == "int64":
         return torch.ones(1, tokens or config.tokens, dtype=torch.int64)
     return torch.from_numpy(inputs.make(family, 0, 0)).clone()

@@ -12,7 +12,9 @@ from testbed.cli.answer import AsJson, answering, say_json
 if TYPE_CHECKING:
     from nodes.costing.measure import Measured
 
-ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A model family, such as vit_b16 or gpt2.")]
+ModelName = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A model family, such as vit_b16 or gpt2, or a module: FILE.py:NAME.")
+]
 Tokens = Annotated[
     Optional[int],  # noqa: UP045  typer reads the annotation
     typer.Option(min=1, help="Tokens of the text, where the input is one; and those before the step."),
@@ -33,17 +35,29 @@ def profile(
     Of a model that generates also the next token, after as many others as the text has.
     """
     from nodes.models.config import UnknownFamily
+    from testbed.ownmodels import NoModel
 
-    with answering(as_json, wrong=(UnknownFamily, TextTooLong), failed=(CannotSave,)):
-        told = tell(model, tokens)
+    with answering(as_json, wrong=(UnknownFamily, TextTooLong, NoModel), failed=(CannotSave,)):
+        family = _family(model)
+        told = tell(family, tokens) | {"model": model}
         if measure:
-            add_measured(told, _measured(model, tokens))
+            add_measured(told, _measured(family, tokens))
         if save:
             _save(told, save)
     if as_json:
         say_json(told)
     else:
         _print(told)
+
+
+def _family(model: str) -> str:
+    """Of a module the family that was made of it. Raises NoModel."""
+    if ".py:" not in model:
+        return model
+    from nodes.models.config import declare
+    from testbed.ownmodels import make
+
+    return declare(make(model)["description"]).family
 
 
 class TextTooLong(ValueError):

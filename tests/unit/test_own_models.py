@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from nodes.costing.costs import costs
+from nodes.costing.measure import measure
 from nodes.costing.profile import profile
 from nodes.models.config import UnknownFamily, config_of, declare
 from nodes.models.described import described_config
@@ -94,6 +95,7 @@ def test_what_it_costs_is_counted_while_it_runs(file, tmp_path):
     assert profile(family).input_bytes == 4 * 2 * 6
     assert first.working_bytes == 4 * 2 * (8 + 8)  # what enters a ReLU, and what leaves it
     assert [cost.step for cost in costs(family)] == [None, None]
+    assert len(measure(family, runs=1, warm=0).pass_ns) == 2
     assert [unit.output_class for unit in (first, last)] == ["feature", "feature"]
 
 
