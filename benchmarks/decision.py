@@ -14,6 +14,7 @@ first. The gap is that of the chosen placement to the certified lower bound; `pl
 without the periods in which the best one was known and not worth its move.
 """
 
+import gc
 import json
 import os
 import sys
@@ -148,6 +149,7 @@ def measure(size: Size) -> dict[str, object]:
     guard = Guard(asked, policy, lambda: 0)
     snapshot = intake.snapshot(0, next(seen))
     placement = policy.start(snapshot).placement
+    gc.freeze()  # as the process does that the controller is forked from
     took, gaps, planned, moves, busy = list[tuple[float, ...]](), list[float](), list[float](), 0, list[float]()
     for period in range(1, size.periods + 1):
         first = period * size.looked % size.streams

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from controller.cost import Load, backlog_us, spare_now, wait_us
+from controller.crowd import Crowd, crowded
 from controller.memory import distinct_runs, memory_bytes, resident
 from controller.model import Snapshot
 from controller.objective import Objective
@@ -96,6 +97,8 @@ class Group:
         self.blocks, self._first, self._last = len(chain.weight), *run_ends(len(chain.weight))
         self.work = chain.work
         self.place = [{n: k for k, n in enumerate(row)} for row in nodes.tolist()]
+        self._at = np.full((len(nodes), len(table.memory)), -1)  # of each host, -1 where it is not considered
+        np.put_along_axis(self._at, nodes, np.arange(nodes.shape[1])[None], axis=1)
         self._per_us = np.array([1.0 / table.streams[s].period_us for s in streams])
         spare = spare_now(snapshot)[nodes][:, None]
         self._backlog = backlog_us(snapshot)[nodes][:, None]
@@ -152,7 +155,7 @@ class Group:
     def costs(
         self,
         pick: Sequence[int],
-        others: Sequence[Load],
+        others: Sequence[Load] | Crowd,
         weights: Sequence[float],
         rooms: Sequence[Room] | None = None,
         current: Rows | None = None,
@@ -161,7 +164,8 @@ class Group:
         rows = [self._each(b) for b in pick] if len(self.nodes) > 1 else [0]
         nodes = np.broadcast_to(self.nodes[rows], (len(pick), self.nodes.shape[1]))
         weight = np.array(weights, dtype=float)
-        run = self._run(pick, others, weight)
+        beside = others if isinstance(others, Crowd) else crowded(others, len(self.table.memory))
+        run = self._run(pick, beside, weight)
         for b, stream in enumerate(pick):
             if rooms is not None:
                 run[b][self._need(stream, rooms[b]) > rooms[b].free[nodes[b]]] = np.inf
@@ -170,26 +174,19 @@ class Group:
                 elsewhere = np.array(before)[:, None] != nodes[b]
                 moved = np.concatenate((np.zeros((1, nodes.shape[1])), np.cumsum(elsewhere, axis=0)))
                 run[b] += self._objective.reconfigure_us * (moved[self._last] - moved[self._first])
-        hop = self._hop(pick, others, weight)
+        hop = self._hop(pick, beside, weight)
         source = [self.place[self._each(b)][self.table.source(self.streams[b])] for b in pick]
         everyone = np.arange(len(pick))
         enter, leave = hop[everyone, self._kind[0], source], hop[everyone, self._kind[-1], :, source]
         enter[everyone, source] = leave[everyone, source] = 0.0
         return Costs(nodes, run, hop, self._kind, enter, leave)
 
-    def _run(self, pick: Sequence[int], others: Sequence[Load], weight: Floats) -> Floats:
+    def _run(self, pick: Sequence[int], beside: Crowd, weight: Floats) -> Floats:
         """What nobody shares costs what it costs alone; only the nodes that others use are reckoned anew."""
         cost = weight[:, None, None] * _picked(self._quiet, pick)
-        used, held = list[tuple[int, int]](), list[list[float]]()
-        for b, stream in enumerate(pick):
-            place = self.place[self._each(stream)]
-            for n, parts in others[b].nodes.items():
-                if (k := place.get(n)) is not None:
-                    used.append((b, k))
-                    held.append(parts)
-        if not used:
+        b, k, _, (rho, square, uses) = self._shared(pick, beside, nodes=True)
+        if not len(b):
             return np.asarray(cost)
-        (b, k), (rho, square, uses) = np.array(used).T, np.array(held).T[..., None]
         at = np.array(pick)[b]
         time = self._time[_rows(self._time, at), :, k]  # (shared, P)
         backlog, own = self._backlog[_rows(self._backlog, at), :, k], self._per_us[at][:, None] * time
@@ -203,28 +200,38 @@ class Group:
         cost[b, :, k] = shared
         return np.asarray(cost)
 
-    def _hop(self, pick: Sequence[int], others: Sequence[Load], weight: Floats) -> Floats:
+    def _shared(self, pick: Sequence[int], beside: Crowd, *, nodes: bool) -> tuple[Indices, Indices, Indices, Floats]:
+        """The nodes, or the paths, where a stream is not alone: (M,) stream, from, to; (3, M, 1) of the others."""
+        a, b = np.divmod(beside.place, len(self.table.memory))
+        which = np.flatnonzero((a == b) == nodes)
+        at = self._at[list(pick) if len(self.nodes) > 1 else [0] * len(pick)]
+        start, end = at[:, a[which]], at[:, b[which]]  # (B, places)
+        others = beside.others[:, :, which]
+        stream, place = np.nonzero((start >= 0) & (end >= 0) & (others[0] + others[2] > 0))
+        return stream, start[stream, place], end[stream, place], others[:, stream, place, None]
+
+    def _hop(self, pick: Sequence[int], beside: Crowd, weight: Floats) -> Floats:
         hop = weight[:, None, None, None] * _picked(self._silent, pick)
-        used, held = list[tuple[int, int, int]](), list[list[float]]()
-        for b, stream in enumerate(pick):
-            place = self.place[self._each(stream)]
-            for (n, m), parts in others[b].paths.items():
-                if (k := place.get(n)) is not None and (h := place.get(m)) is not None:
-                    used.append((b, k, h))
-                    held.append(parts)
-        if used:
-            (b, k, h), (rho, square, uses) = np.array(used).T, np.array(held).T[..., None]
+        b, k, h, (rho, square, uses) = self._shared(pick, beside, nodes=False)
+        if len(b):
             at = np.array(pick)[b]
             time = self._wire[_rows(self._wire, at), :, k, h]  # (shared, U)
             own = self._per_us[at][:, None] * time
             wait = wait_us(rho + own, square + own * time)
-            beside = self._beside_wire[_rows(self._beside_wire, at), :, k, h]
-            shared = weight[b][:, None] * (time + wait + beside) + uses * (wait - wait_us(rho, square))
+            over = self._beside_wire[_rows(self._beside_wire, at), :, k, h]
+            shared = weight[b][:, None] * (time + wait + over) + uses * (wait - wait_us(rho, square))
             shared[rho + own > self._objective.max_link_share] = np.inf
             hop[b, :, k, h] = shared
         if self._objective.privacy_us:
             hop += _picked(self._exposed, pick)
         return np.asarray(hop)
+
+    def whole(self, pick: Sequence[int], costs: Costs) -> tuple[Indices, Floats, Floats]:
+        """(B, K) nodes and costs of whole streams there; (2, B, K) utilisation and rate * time^2."""
+        all_of_it = run_at(0, self.blocks)
+        time = np.broadcast_to(_picked(self._time, pick)[:, all_of_it], costs.enter.shape)
+        rho = self._per_us[list(pick)][:, None] * time
+        return costs.nodes, costs.enter + costs.run[:, all_of_it] + costs.leave, np.stack((rho, rho * time))
 
     def shares(self, pick: Sequence[int], some: Indices) -> Floats:
         """(B, P, K), or (1, P, K) for all: how much of the time of all blocks on the same node some runs take."""

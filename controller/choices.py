@@ -2,8 +2,9 @@
 
 The *middle* is the block with which half of the work is done, and the run that has it is *large* if it does more than
 half of the work. A *choice* is a large run, and stands for the cheapest row that has it: it is in the way of others on
-the node of the run, and on the paths from and to the phone where the run begins or ends the row. One more choice stands
-for all other rows, and is in nobody's way.
+the node of the run, and on the paths from and to the phone where the run begins or ends the row. Runs of a stream on
+one node that do about as much are one choice, as cheap as the cheapest of them, in the way as the smallest. One more
+choice stands for all other rows, and is in nobody's way.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,8 +16,9 @@ from controller.chain import Costs, Group, Indices, run_ends
 from controller.table import Bools, Floats, Row
 from controller.through import Through
 
-MOST = 16  # choices of a stream beside the one for all other rows
+MOST = 40  # choices of a stream beside the one for all other rows
 LARGE = 0.5
+EDGES = (0.7, 0.9, 0.999)  # of the work: between two of them runs do about as much
 USES = 3  # a choice has at most: a node, the path to it, the path from it
 NOWHERE = -1
 
@@ -59,10 +61,10 @@ def choices(picked: Picked, slack_us: float) -> Choices:
     small = np.where(large, np.inf, through.by_run).reshape(streams, -1)
     limit = np.maximum(through.least, picked.least_us) + slack_us
     b, run, node = np.nonzero(large & (through.by_run < limit[:, None, None]))
-    cost, longest = through.by_run[b, run, node], share[b if len(share) > 1 else 0, run, node]
-    kept, left_us = _kept(b, cost, longest, group.ends(b, middle[run], node), streams)
+    cost, done = through.by_run[b, run, node], share[b if len(share) > 1 else 0, run, node]
+    kept, least, left_us = _kept(b, cost, done, group.ends(b, middle[run], node), streams)
+    place, rho, square = group.uses(picked.streams, b[least], middle[run[least]], node[least])
     b, run, node, cost = b[kept], run[kept], node[kept], cost[kept]
-    place, rho, square = group.uses(picked.streams, b, middle[run], node)
     others_us = np.minimum(np.minimum(picked.beyond_us, left_us), small.min(axis=1))
     lacking = np.bincount(b, minlength=streams) == 0
     others = np.flatnonzero(lacking | (np.maximum(others_us, picked.least_us) < limit))
@@ -94,22 +96,35 @@ def _middle(group: Group) -> Indices:
     return np.flatnonzero((first <= middle) & (middle < last))
 
 
-def _kept(owner: Indices, cost: Floats, share: Floats, ends: Indices, streams: int) -> tuple[Indices, Floats]:
-    """Which choices to keep, and (S,) the least cost of those that could be, but are too many.
+def _kept(owner: Indices, cost: Floats, share: Floats, ends: Indices, streams: int) -> tuple[Indices, Indices, Floats]:
+    """The choices: the cheapest of each, the one that does least, and (S,) the least cost of those that are too many.
 
+    Few runs are told apart as they are, many by `EDGES`.
     One that is dearer than another of the same stream with the same `ends`, and does no less there, is none.
     """
-    order = np.lexsort((cost, ends))
-    number = np.cumsum(np.diff(ends[order], prepend=0) != 0)
-    apart = share[order] - 2.0 * number  # lower than whatever comes before and has other ends
-    least = np.concatenate(([np.inf], np.minimum.accumulate(apart)[:-1]))[: len(order)]
-    kept = order[apart < least]
-    kept = kept[np.lexsort((cost[kept], owner[kept]))]
-    first = np.searchsorted(owner[kept], np.arange(streams))
-    many = np.arange(len(kept)) - first[owner[kept]] >= MOST
+    edges = np.unique(share) if len(share) <= MOST * streams else EDGES
+    kinds = len(edges) + 1
+    alike = ends * kinds + np.searchsorted(edges, share, side="right")
+    places = (int(ends.max(initial=-1)) + 1) * kinds
+    (cheapest, cheap), (_, light) = (_least(values, alike, places) for values in (cost, share))
+    less = np.minimum.accumulate(cheapest.reshape(-1, kinds), axis=1)
+    kept = np.flatnonzero(cheapest < np.pad(less[:, :-1], ((0, 0), (1, 0)), constant_values=np.inf).ravel())
+    cheap, light = cheap[kept], light[kept]
+    by_cost = np.lexsort((cost[cheap], owner[cheap]))
+    cheap, light = cheap[by_cost], light[by_cost]
+    many = np.arange(len(cheap)) - np.searchsorted(owner[cheap], np.arange(streams))[owner[cheap]] >= MOST
     left = np.full(streams, np.inf)
-    np.minimum.at(left, owner[kept[many]], cost[kept[many]])
-    return kept[~many], left
+    np.minimum.at(left, owner[cheap[many]], cost[cheap[many]])
+    return cheap[~many], light[~many], left
+
+
+def _least(values: Floats, place: Indices, places: int) -> tuple[Floats, Indices]:
+    """(P,) the least value at each place, and where it is, the first of equals."""
+    least, where = np.full(places, np.inf), np.zeros(places, dtype=np.intp)
+    np.minimum.at(least, place, values)
+    found = np.flatnonzero(values == least[place])[::-1]
+    where[place[found]] = found
+    return least, where
 
 
 def joined(parts: Sequence[Choices]) -> Choices:

@@ -32,16 +32,16 @@ UNREACHABLE_US = 10**12  # stands for a node that is down or a path that does no
 Place = TypeVar("Place", bound=Hashable)
 
 
+Parts = tuple[float, float, float]
+NOBODY: Parts = (0.0, 0.0, 0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What streams bring to the nodes and paths they use: [utilisation, rate * time^2, weighted visits] of each."""
+    """What streams bring to the nodes and paths they use: (utilisation, rate * time^2, weighted visits) of each."""
 
-    nodes: dict[int, list[float]] = field(default_factory=dict)
-    paths: dict[tuple[int, int], list[float]] = field(default_factory=dict)
-
-    def copy(self) -> "Load":
-        nodes = {n: list(parts) for n, parts in self.nodes.items()}
-        return Load(nodes, {path: list(parts) for path, parts in self.paths.items()})
+    nodes: dict[int, Parts] = field(default_factory=dict)
+    paths: dict[tuple[int, int], Parts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +83,16 @@ def wait_us(rho: Floats, square: Floats) -> Floats:
     return np.asarray(waiting + np.maximum(rho - FULL, 0.0) * (HORIZON_US / 2.0), dtype=np.float64)
 
 
-def _wait(load: list[float] | None) -> float:
+def _wait(parts: Parts) -> float:
     """The same for one node or path."""
-    if load is None:
-        return 0.0
-    rho, square, _ = load
+    rho, square, _ = parts
     return square / (2.0 * (1.0 - min(rho, FULL))) + max(rho - FULL, 0.0) * (HORIZON_US / 2.0)
 
 
-def _add(load: dict[Place, list[float]], place: Place, rho: float, square: float, weight: float) -> None:
-    parts = load.get(place)
-    if parts is None:
-        load[place] = [rho, square, weight]
-    else:
-        parts[0], parts[1], parts[2] = parts[0] + rho, parts[1] + square, parts[2] + weight
+def _add(load: dict[Place, Parts], uses: Iterable[tuple[Place, float, float]], weight: float) -> None:
+    for place, rho, square in uses:
+        there = load.get(place, NOBODY)
+        load[place] = there[0] + rho, there[1] + square, there[2] + weight
 
 
 class Forecast:
@@ -106,7 +102,6 @@ class Forecast:
         self._table, self._snapshot = table, snapshot
         self._spare, self._backlog = spare_now(snapshot), backlog_us(snapshot)
         self._uses: dict[tuple[str, Row], Use] = {}
-        self._base: tuple[tuple[Rows, Mapping[str, float]], Base] | None = None
 
     def use(self, stream: str, row: Row) -> Use:
         found = self._uses.get((stream, row))
@@ -155,106 +150,121 @@ class Forecast:
 
     def load(self, rows: Rows, weights: Mapping[str, float], without: str = "", base: Load | None = None) -> Load:
         """The load of all streams in `rows` but one, on top of `base`; what is down or unreachable carries none."""
-        load = base.copy() if base else Load()
+        load = Load(base.nodes.copy(), base.paths.copy()) if base else Load()
         for stream, row in rows.items():
-            if stream == without:
-                continue
-            use, weight = self.use(stream, row), weights.get(stream, 1.0)
-            for n, rho, square in use.nodes:
-                parts = load.nodes.get(n)
-                if parts is None:
-                    load.nodes[n] = [rho, square, weight]
-                else:
-                    parts[0], parts[1], parts[2] = parts[0] + rho, parts[1] + square, parts[2] + weight
-            for path, rho, square in use.paths:
-                parts = load.paths.get(path)
-                if parts is None:
-                    load.paths[path] = [rho, square, weight]
-                else:
-                    parts[0], parts[1], parts[2] = parts[0] + rho, parts[1] + square, parts[2] + weight
+            if stream != without:
+                use, weight = self.use(stream, row), weights.get(stream, 1.0)
+                _add(load.nodes, use.nodes, weight)
+                _add(load.paths, use.paths, weight)
         return load
-
-    def loads_without(self, rows: Rows, weights: Mapping[str, float], base: Load) -> dict[str, Load]:
-        """stream -> the load of all the other streams on top of `base`. What a stream does not use, they share."""
-        whole, found = self.load(rows, weights, base=base), dict[str, Load]()
-        for stream, row in rows.items():
-            use = self.use(stream, row)
-            mine, ways = {n for n, _, _ in use.nodes}, {path for path, _, _ in use.paths}
-            nodes = {n: parts for n, parts in whole.nodes.items() if n not in mine}
-            paths = {path: parts for path, parts in whole.paths.items() if path not in ways}
-            nodes |= {n: list(base.nodes[n]) for n in mine & base.nodes.keys()}
-            paths |= {path: list(base.paths[path]) for path in ways & base.paths.keys()}
-            for other, where in rows.items():
-                if other != stream:
-                    beside, weight = self.use(other, where), weights.get(other, 1.0)
-                    for n, rho, square in beside.nodes:
-                        if n in mine:
-                            _add(nodes, n, rho, square, weight)
-                    for path, rho, square in beside.paths:
-                        if path in ways:
-                            _add(paths, path, rho, square, weight)
-            found[stream] = Load(nodes, paths)
-        return found
 
     def latencies(self, rows: Rows, only: Iterable[str] | None = None) -> dict[str, Latency]:
         """Of each stream, or some, when all of `rows` are placed together."""
-        return self.latencies_in(self.load(rows, {}), {s: rows[s] for s in (rows if only is None else only)})
+        load = self.load(rows, {})
+        return {s: self.latency(load, s, rows[s]) for s in (rows if only is None else only)}
 
-    def latencies_in(self, load: Load, rows: Rows) -> dict[str, Latency]:
-        """Of each stream of `rows` under a load that has them in it."""
-        return {s: self._latency(load, self.use(s, row)) for s, row in rows.items()}
-
-    def total_us(self, rows: Rows, weights: Mapping[str, float], base: "Base | None" = None) -> float:
-        """The weighted sum of the latencies, not rounded; those of `base` with it, as `rows` make them wait."""
-        return self._total_us(rows, weights, self.load(rows, weights), base)
-
-    def _total_us(self, rows: Rows, weights: Mapping[str, float], load: Load, base: "Base | None" = None) -> float:
-        total = sum([weights.get(stream, 1.0) * self.use(stream, row).moving_us for stream, row in rows.items()])
-        under = base.load if base else _NOTHING
-        total += base.total_us if base else 0.0
-        for n, parts in load.nodes.items():
-            total += self._waited(parts, under.nodes.get(n), float(self._backlog[n]))
-        for path, parts in load.paths.items():
-            total += self._waited(parts, under.paths.get(path), 0.0)
-        return total
-
-    @staticmethod
-    def _waited(parts: list[float], under: list[float] | None, least: float) -> float:
-        """What all wait more because of `parts`."""
-        if under is None:
-            return parts[2] * max(least, _wait(parts))
-        rho, square, uses = under
-        both = [rho + parts[0], square + parts[1], uses + parts[2]]
-        return both[2] * max(least, _wait(both)) - uses * max(least, _wait(under))
-
-    def base(self, rows: Rows, weights: Mapping[str, float]) -> "Base":
-        """The same again is not reckoned again."""
-        if self._base is None or self._base[0] != (rows, weights):
-            load = self.load(rows, weights)
-            self._base = (rows, weights), Base(load, self._total_us(rows, weights, load))
-        return self._base[1]
-
-    def _latency(self, load: Load, use: Use) -> Latency:
+    def latency(self, load: Load, stream: str, row: Row) -> Latency:
+        """Of one stream under a load that has it in it."""
+        use, nodes, paths = self.use(stream, row), load.nodes, load.paths
         compute = queue = transfer = propagation = 0.0
         for n, time in use.visits:
             compute += min(time, UNREACHABLE_US)
-            queue += max(float(self._backlog[n]), _wait(load.nodes.get(n)))
+            queue += max(self._backlog.item(n), _wait(nodes.get(n, NOBODY)))
         for a, b, time, delay in use.carries:
             transfer += min(time, UNREACHABLE_US) + self._table.problem.hop_overhead_us
             propagation += delay
-            queue += _wait(load.paths.get((a, b)))
+            queue += _wait(paths.get((a, b), NOBODY))
         return Latency(round(compute), round(queue), round(transfer), round(propagation))
 
+    def total_us(self, rows: Rows, weights: Mapping[str, float], under: Load | None = None) -> float:
+        """The weighted sum of the latencies, not rounded, and what `rows` make those of `under` wait."""
+        self.learn(rows)
+        there, total = under or _NOTHING, 0.0
+        nodes, paths = dict[int, Parts](), dict[tuple[int, int], Parts]()
+        for stream, row in rows.items():  # as `load` does; this is asked most of all
+            use, weight = self.use(stream, row), weights.get(stream, 1.0)
+            total += weight * use.moving_us
+            for n, rho, square in use.nodes:
+                one = nodes.get(n)
+                nodes[n] = (one[0] + rho, one[1] + square, one[2] + weight) if one else (rho, square, weight)
+            for path, rho, square in use.paths:
+                one = paths.get(path)
+                paths[path] = (one[0] + rho, one[1] + square, one[2] + weight) if one else (rho, square, weight)
+        for n, parts in nodes.items():
+            total += _waited(parts, there.nodes.get(n), self._backlog.item(n))
+        for path, parts in paths.items():
+            total += _waited(parts, there.paths.get(path), 0.0)
+        return total
 
-@dataclass(frozen=True, slots=True)
-class Base:
-    """Streams that stay, whatever others do."""
-
-    load: Load
-    total_us: float
+    def load_of_many(self, rows: Rows, weights: Mapping[str, float]) -> Load:
+        """The same as `load`, all at once."""
+        if not rows:
+            return Load()
+        legs = [self._table.legs(stream, row) for stream, row in rows.items()]
+        counts, hosts = [len(one.ends) for one in legs], len(self._spare)
+        each = [(1.0 / self._table.streams[stream].period_us, weights.get(stream, 1.0)) for stream in rows]
+        a, b, amount = np.array([end for one in legs for end in one.ends]).T
+        per_us, weight = np.repeat(np.array(each), counts, axis=0).T
+        a, b = a.astype(np.intp), b.astype(np.intp)
+        speed = np.where(a == b, self._spare[a], self._snapshot.rate_bps[a, b])
+        there = speed > 0
+        time = np.where(a == b, amount, amount * 8e6)[there] / speed[there]
+        rho = per_us[there] * time
+        places, at = np.unique((a * hosts + b)[there], return_inverse=True)
+        parts = [np.bincount(at, add, len(places)).tolist() for add in (rho, rho * time, weight[there])]
+        load = Load()
+        for place, found in zip(places.tolist(), zip(*parts, strict=True), strict=True):
+            start, end = divmod(place, hosts)
+            if start == end:
+                load.nodes[start] = found
+            else:
+                load.paths[start, end] = found
+        return load
 
 
 _NOTHING = Load()
+
+
+def _waited(parts: Parts, under: Parts | None, least: float) -> float:
+    """What all wait more because of `parts`."""
+    rho, square, weight = parts
+    if under is None and rho <= FULL:  # by far the most
+        wait = square / (2.0 * (1.0 - rho))
+        return weight * (wait if wait > least else least)
+    more, squared, uses = under or NOBODY
+    both = more + rho, squared + square, uses + weight
+    return both[2] * max(least, _wait(both)) - uses * max(least, _wait((more, squared, uses)))
+
+
+class Outlook:
+    """Placements of some streams beside others that stay: what they cost, each reckoned once."""
+
+    def __init__(self, forecast: Forecast, weights: Mapping[str, float], kept: Rows) -> None:
+        self.kept, self.under = kept, forecast.load_of_many(kept, weights)
+        self._forecast, self._weights = forecast, weights
+        self._totals: dict[frozenset[tuple[str, Row]], float] = {}
+        self._loads: dict[frozenset[tuple[str, Row]], tuple[Load, dict[str, Latency]]] = {}
+
+    def total_us(self, rows: Rows) -> float:
+        """Of `rows`, and what they make the others wait."""
+        key = frozenset(rows.items())
+        found = self._totals.get(key)
+        if found is None:
+            found = self._totals[key] = self._forecast.total_us(rows, self._weights, self.under)
+        return found
+
+    def latencies(self, rows: Rows, of: Iterable[str] | None = None) -> dict[str, Latency]:
+        """Of all in `rows` when they are placed, or of some streams, those that stay too."""
+        key = frozenset(rows.items())
+        if key not in self._loads:
+            self._loads[key] = self._forecast.load(rows, self._weights, base=self.under), {}
+        load, known = self._loads[key]
+        streams = list(rows if of is None else of)
+        for stream in streams:
+            if stream not in known:
+                row = rows[stream] if stream in rows else self.kept[stream]
+                known[stream] = self._forecast.latency(load, stream, row)
+        return {stream: known[stream] for stream in streams}
 
 
 def load_of(table: Table, snapshot: Snapshot, rows: Rows, weights: Mapping[str, float], without: str = "") -> Load:

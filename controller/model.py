@@ -186,6 +186,18 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
+class ByParts:
+    """What parts of layers on several nodes do to one stream; `predicted` has the slowest of them in each layer."""
+
+    layers: int  # that are on several nodes
+    collect_bytes: int  # between the parts of those layers, in one request
+    collect_us: int  # on the slowest ways: of what is predicted of transfer and propagation
+    kv_bytes: int  # keys and values that move, of one session
+    kv_us: int  # one after the other
+    weighed_us: int = 0  # of that, what the policy sets against one request
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     name: str  # "keep", "optimum", ...
     nodes: Mapping[str, tuple[str, ...]]
@@ -193,6 +205,7 @@ class Candidate:
     move_bytes: int
     move_us: int
     why_not: str = ""  # empty for the chosen one
+    parts: Mapping[str, ByParts] = field(default_factory=dict)  # of streams that a policy places by parts of layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,4 +215,4 @@ class Decision:
     triggers: tuple[Trigger, ...]
     candidates: tuple[Candidate, ...]
     reason: str
-    lower_bound_us: int = 0  # of the summed predicted latency; gap = chosen / bound - 1
+    lower_bound_us: int = 0  # of the summed predicted latency; gap = chosen / bound - 1 (`explain.gap`); 0: none

@@ -1,11 +1,16 @@
 """Layers whose heads are placed one by one: from the node of each block to the way that a request takes. Pure.
 
 A model's blocks may be finer than its units: a layer then is its heads (of Llama its K/V groups), its projection and
-its feed-forward part, each a block, the last perhaps several, of columns. A layer whose blocks are all on one node
+its feed-forward part, each a block, the last perhaps several, of columns; the projection perhaps one of rows for each
+head, and what is left. A layer whose blocks are all on one node
 is whole there, and whole units in a row make up one slice. Any other layer is one stop with parts: its input is at the
 *home*, which does the norm and sends to the heads; they send to the node of the projection. That sends to the node of
 the feed-forward part, where the layer ends; or, when columns are on several nodes, to each of them, and adds up there
 what they send back. Columns that are neighbours on a node are one part.
+
+Rows of the projection that are all with what is left of it are the projection. If any is elsewhere, the layer is *by
+rows*: each head has its own, wherever they were placed, and sends what it adds to the node of the rest, which is the
+home then and adds them up.
 """
 
 import re
@@ -16,6 +21,7 @@ from itertools import groupby
 from controller.model import Block, Model, Slice
 
 NORM, HEADS, PROJ, MLP = "norm", "heads:", "proj", "mlp"
+ROWS, SUM = "rows:", "sum"  # "rows:0,3" of a stop: these heads with their rows
 COLUMNS, MLP_NORM, MLP_SUM = "mlp:", "mlp:norm", "mlp:sum"  # "mlp:0-384": columns 0..383
 RANGE = re.compile(r"mlp:(\d+)-(\d+)")
 
@@ -41,12 +47,14 @@ def way(model: Model, nodes: Sequence[str]) -> tuple[Slice, ...]:
 def pieces(stop: Slice) -> Iterator[Slice]:
     """What must be loaded for a stop: the slice itself, or each part on its node, and those that follow from them.
 
-    These are the norm at the home, and with columns their norm and their sum at the projection.
+    These are the norm at the home and the sum of rows, and with columns their norm and their sum at the projection.
     """
     if not stop.parts:
         yield stop
         return
     follow = [(stop.node, NORM)]
+    if any(part.startswith(ROWS) for _, part in stop.parts):
+        follow.append((stop.node, SUM))
     if any(part.startswith(COLUMNS) for _, part in stop.parts):
         follow += [(_end(stop), MLP_NORM), (_end(stop), MLP_SUM)]
     for node, part in (*stop.parts, *follow):
@@ -92,9 +100,11 @@ def _stop(model: str, unit: int, held: Sequence[tuple[Block, str]], before: str)
     for block, node in held:
         for number in _heads(block.part):
             heads.setdefault(node, []).append(number)
-    parts = [(node, HEADS + ",".join(map(str, sorted(numbers)))) for node, numbers in heads.items()]
-    parts += [(at[PROJ], PROJ), *_feed_forward(held)]
-    home = before if before in on else at[PROJ]  # where it is already, if there is anything to do
+    by_rows = any(block.part.startswith(ROWS) and node != at[PROJ] for block, node in held)
+    kind = ROWS if by_rows else HEADS
+    parts = [(node, kind + ",".join(map(str, sorted(numbers)))) for node, numbers in heads.items()]
+    parts += [*([] if by_rows else [(at[PROJ], PROJ)]), *_feed_forward(held)]
+    home = at[PROJ] if by_rows or before not in on else before  # where it is already, if there is anything to do
     return Slice(home, model, unit, unit + 1, parts=tuple(parts))
 
 
@@ -122,6 +132,10 @@ def _within(block: str, part: str) -> bool:
     """Whether a block is of that part."""
     if part.startswith(HEADS):
         return block.startswith(HEADS) and set(_heads(block)) <= set(_heads(part))
+    if part.startswith(ROWS):
+        return block.startswith((HEADS, ROWS)) and set(_numbers(block)) <= set(_numbers(part))
+    if part == PROJ:
+        return block == PROJ or block.startswith(ROWS)
     if part == MLP:
         return block == MLP or block.startswith(COLUMNS)
     if RANGE.fullmatch(part) and RANGE.fullmatch(block):
@@ -137,4 +151,8 @@ def _columns(part: str) -> tuple[int, int]:
 
 
 def _heads(part: str) -> list[int]:
-    return [int(number) for number in part.removeprefix(HEADS).split(",")] if part.startswith(HEADS) else []
+    return _numbers(part) if part.startswith(HEADS) else []
+
+
+def _numbers(part: str) -> list[int]:
+    return [int(number) for number in part.partition(":")[2].split(",")]

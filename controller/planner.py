@@ -4,11 +4,12 @@ What is minimised is the objective (`controller.objective`), by default the weig
 stream's turn also counts what it makes the others wait, so every accepted turn lowers the sum and the rounds end.
   1. The nodes worth considering for each stream, with a bound for all the others (`tiers`).
   2. Each stream alone: its best row, under memory pressure by `labels`, and the least that it can cost.
-  3. From the current placement or everyone's best row alone a round of best response, all streams answered together
-     (`chain`), accepted one by one.
+  3. A handful: from the current placement or everyone's best row alone a round of best response, all streams answered
+     together (`chain`), accepted one by one. More of them: each whole on a node of its own (`spread`).
   4. What the streams cost together at least, and the placement that this suggests (`together`).
-  5. If the bound is not met, more rounds from there, from the other start, and from all on one node; then small changes
-     of the whole (`search`).
+  5. If the bound is not met, rounds of best response from there, of those that may gain by what 4. knows of them.
+     A handful goes on from the other start, and from all on one node; then come small changes of the whole (`search`).
+All work is bounded by counts, never by time: what is decided does not depend on the machine.
 
 `bound_us` is certified: others' load only adds waiting and takes memory, so no placement of these streams has a lower
 sum of latencies than each of them alone, nor than 4. says if nobody else is there and all weigh the same.
@@ -23,16 +24,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from controller.cost import Forecast, speed_now
+from controller.cost import Forecast, Outlook, speed_now
 from controller.memory import overfull
 from controller.model import Problem, Snapshot
 from controller.objective import Objective
 from controller.search import TRIALS, improved
 from controller.table import Floats, Row, Rows, Table, tabulate
-from controller.turns import HANDFUL, Scene, Turn
+from controller.turns import HANDFUL, ROUNDS, Scene, Turn
 
 ORDERS = 4  # orders in which streams choose one after the other
-WHOLE, FEW = 16, 4  # nodes tried with everything on them, times streams; and at least
+WHOLE, FEW = 16, 2  # nodes tried with everything on them, times streams; and at least
 NEAR, NEARLY = 1e-3, 5e-3  # of the bound: then the rest is not sought; of many streams
 STARTS = 4  # placements from which best responses are followed
 
@@ -43,6 +44,7 @@ class Plan:
     stranded: tuple[str, ...]
     unplaced: tuple[str, ...]  # why `rows` is None
     bound_us: float  # the sum of latencies of the streams planned for is never below this
+    outlook: Outlook  # beside all the others
     whole: tuple[Rows, ...] = ()  # all of them on one node, for comparison
 
 
@@ -76,26 +78,28 @@ class Planner:
         whole = tuple({**turn.kept, **rows} for rows in self.together(snapshot, free, turn.kept, current))
         starts, unplaced = self._starts(turn, free, whole)
         if not starts:
-            return Plan(None, stranded, unplaced, bound)
+            return Plan(None, stranded, unplaced, bound, turn.outlook)
         rows, total = self._sought(turn, starts)
         if total == float("inf"):
-            return Plan(None, stranded, tuple(free), bound)
-        return Plan({**turn.kept, **rows}, stranded, (), max(bound, turn.least_us), whole)
+            return Plan(None, stranded, tuple(free), bound, turn.outlook)
+        return Plan({**turn.kept, **rows}, stranded, (), max(bound, turn.least_us), turn.outlook, whole)
 
     @staticmethod
     def _sought(turn: Turn, starts: Sequence[dict[str, Row]]) -> tuple[Rows, float]:
         """The best that is found from the starts, and what it is worth."""
         first, *others = sorted(starts[:2], key=turn.worth)
-        ends = [turn.settled(first, 1)]
+        few = len(turn.free) <= HANDFUL
+        ends = [turn.settled(first, 1) if few else (first, turn.worth(first))]
+        if not few and ends[0][1] > turn.goal_us and (whole := turn.spread()) is not None:
+            ends = [min(ends[0], (whole, turn.worth(whole)), key=worth_of)]
         if ends[0][1] > turn.goal_us and (suggested := turn.together(ends[0][0])) is not None:
             ends = [min(ends[0], (suggested, turn.worth(suggested)), key=worth_of)]
         rows, total = ends[0]
-        few = len(turn.free) <= HANDFUL
         near = turn.goal_us * (1 + (NEAR if few else NEARLY))
         for start in (rows, *others, *starts[2:STARTS]):
-            if total <= near or turn.asked >= turn.most:
+            if total <= near or turn.asked >= turn.most or (ends[1:] and turn.bounded and not few):
                 break
-            ends.append(turn.settled(start))
+            ends.append(turn.settled(start, ROUNDS if few or not turn.bounded else 1))
             rows, total = min(ends, key=worth_of)
         if few or not turn.bounded:  # of many that are bounded together it has never found better
             for end in sorted(ends[1:] or ends, key=worth_of)[: STARTS if few else 1]:

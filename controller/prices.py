@@ -17,7 +17,8 @@ from controller.table import Floats
 
 TYPES = 4
 ROUNDS, SHORTER, SHORTEST = 16, 0.8, 0.3  # at most; steps that do not help get shorter, to the shortest
-EDGES = (0.7, 0.9, 0.999)
+EDGES = (0.7, 0.9, 0.999)  # kinds, of the greatest use of a place; of few choices they are told apart as they are
+EXACT = 64
 Waiting = Callable[[Floats, Indices], Floats]  # of (3, ..., R) loads at places
 
 
@@ -50,18 +51,19 @@ class Prices:
         loads = stay + self._amounts @ self._counts.T  # (3, R, C)
         cost = self._waiting(loads, every) - self._waiting(stay, every)  # (R, C)
         best, found, step = -np.inf, np.zeros(len(self._own)), 1.0
+        every_value, ways = np.full(len(self._own) + 1, np.inf), np.ascontiguousarray(self._counts.T)
         for _ in range(ROUNDS):
             value = self._own + prices[self._slot].sum(axis=1)
-            chosen = np.append(value, np.inf)[self._mine].argmin(axis=1) + self._mine[:, 0]
-            worth = cost - prices.reshape(-1, TYPES) @ self._counts.T  # (R, C)
+            every_value[:-1] = value
+            chosen = every_value[self._mine].argmin(axis=1) + self._mine[:, 0]
+            worth = cost - prices.reshape(-1, TYPES) @ ways  # (R, C)
             taken = worth.argmin(axis=1)
             bound = float(value[chosen].sum() + worth[every[:, 0], taken].sum())
             if bound > best:
                 best, found = bound, value - np.repeat(value[chosen], (self._mine < len(value)).sum(axis=1))
             else:
                 step *= SHORTER
-            slope = -self._counts[taken].ravel()
-            np.add.at(slope, self._slot[chosen].ravel(), 1.0)
+            slope = np.bincount(self._slot[chosen].ravel(), minlength=len(prices)) - self._counts[taken].ravel()
             slope[:TYPES] = 0.0
             size = float(slope @ slope)
             if size == 0.0 or bound >= known_us or step < SHORTEST:
@@ -78,15 +80,25 @@ def _counts(streams: int) -> Floats:
 
 def _kinds(at: Indices, adds: Floats, places: int) -> tuple[Indices, Floats]:
     """(M, U) the kind of each use, and (3, R, TYPES) the least that uses of the kind bring."""
-    kind, amounts = np.zeros(at.shape, dtype=np.intp), np.zeros((3, places, TYPES))
-    for place in range(1, places):
-        m, u = np.nonzero(at == place)
-        uses = adds[:, m, u]  # (3, n)
-        values, group = np.unique(uses[1], return_inverse=True)
-        if len(values) > TYPES:
-            group = np.searchsorted(EDGES, np.sqrt(values / values[-1]), side="right")[group]
-        kind[m, u] = group
-        for q in range(TYPES):
-            if (group == q).any():
-                amounts[:, place, q] = uses[:, group == q].min(axis=1)
-    return kind, amounts
+    most = np.zeros(places)
+    np.maximum.at(most, at, adds[1])
+    kind = np.searchsorted(EDGES, np.sqrt(adds[1] / np.where(most > 0, most, 1.0)[at]), side="right")
+    if len(at) <= EXACT:
+        rank, most_ranks = _ranks(at, adds[1], places)
+        kind = np.where(most_ranks[at] < TYPES, rank, kind)
+    amounts = np.full((3, places * TYPES), np.inf)
+    for amount, part in zip(amounts, adds, strict=True):
+        np.minimum.at(amount, at * TYPES + kind, part)
+    return kind, np.where(np.isfinite(amounts), amounts, 0.0).reshape(3, places, TYPES)
+
+
+def _ranks(at: Indices, values: Floats, places: int) -> tuple[Indices, Indices]:
+    """(M, U) the how manieth value of its place each is, from 0; (R,) that of the greatest."""
+    order = np.lexsort((values.ravel(), at.ravel()))
+    place, value = at.ravel()[order], values.ravel()[order]
+    number = np.cumsum(np.append(False, (np.diff(place) != 0) | (np.diff(value) != 0)))
+    number -= number[np.searchsorted(place, place)]
+    ranks, most = np.empty_like(order), np.zeros(places, dtype=np.intp)
+    ranks[order] = number
+    np.maximum.at(most, place, number)
+    return ranks.reshape(at.shape), most

@@ -29,6 +29,8 @@ class Legs:
 
     visits: tuple[tuple[int, float], ...]  # (node, microseconds when nothing else loads it)
     carries: tuple[tuple[int, int, float], ...]  # (from, to, bytes), phone to phone
+    ends: tuple[tuple[int, int, float], ...]  # the visits as ways from a node to itself, then the carries
+    places: frozenset[int | tuple[int, int]]  # the nodes, and the paths
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +44,7 @@ class Chain:
     data: Floats  # (L+1,) bytes that cross before block l; data[L] is the answer
     risk: Floats  # (L+1,) how sensitive what crosses before block l is: raw 1, feature 1/2, public 0
     allowed: Bools  # (L, N) privacy, pins and vetoes: the block may be on this host
+    alike: tuple[tuple[int, int], ...]  # (first, last): blocks first..last-1 do the same and are allowed the same
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,6 +127,8 @@ def _chain(problem: Problem, model: Model) -> Chain:
     hosts = problem.hosts
     enters = {c: np.array([host.zone in problem.zones[c] for host in hosts]) for c in set(classes) & set(problem.zones)}
     everywhere = np.ones(len(hosts), dtype=bool)
+    # what goes in and what comes out
+    allowed = np.array([enters.get(a, everywhere) & enters.get(b, everywhere) for a, b in pairwise(classes)])
     return Chain(
         work=np.concatenate(([0.0], np.cumsum([float(block.flops) for block in blocks]))),
         time=_times(problem.hosts, blocks),
@@ -131,9 +136,14 @@ def _chain(problem: Problem, model: Model) -> Chain:
         working=np.array([float(block.working_bytes) for block in blocks]),
         data=np.array([float(model.input_bytes), *(float(block.output_bytes) for block in blocks)]),
         risk=np.array([RISK[c] for c in classes]),
-        # what goes in and what comes out
-        allowed=np.array([enters.get(a, everywhere) & enters.get(b, everywhere) for a, b in pairwise(classes)]),
+        allowed=allowed,
+        alike=_alike(blocks, allowed),
     )
+
+
+def _alike(blocks: Sequence[Block], allowed: Bools) -> tuple[tuple[int, int], ...]:
+    said = [(b.flops, b.read_bytes, b.output_bytes, may.tobytes()) for b, may in zip(blocks, allowed, strict=True)]
+    return tuple(pairwise([0, *(block for block in range(1, len(said)) if said[block] != said[block - 1]), len(said)]))
 
 
 def _times(hosts: Sequence[Host], blocks: Sequence[Block]) -> Floats:
@@ -155,7 +165,7 @@ def _way(problem: Problem, index: Mapping[str, int], stream: Stream, chain: Chai
     allowed[:, [index[node] for node in problem.vetoes]] = False
     for block, n in pins.items():
         allowed[block] &= np.arange(len(index)) == n
-    return replace(chain, allowed=allowed)
+    return replace(chain, allowed=allowed, alike=_alike(problem.models[stream.model].blocks, allowed))
 
 
 @lru_cache(REMEMBERED)
@@ -173,4 +183,6 @@ def _legs(chain: Chain, source: int, row: Row) -> Legs:
     parts = runs(row)
     visits = tuple((n, float(chain.time[last, n] - chain.time[first, n])) for first, last, n in parts)
     stops = [(source, 0)] + [(n, last) for _, last, n in parts] + [(source, 0)]
-    return Legs(visits, tuple((a, b, float(chain.data[cut])) for (a, cut), (b, _) in pairwise(stops) if a != b))
+    carries = tuple((a, b, float(chain.data[cut])) for (a, cut), (b, _) in pairwise(stops) if a != b)
+    ends = (*((n, n, time) for n, time in visits), *carries)
+    return Legs(visits, carries, ends, frozenset([a if a == b else (a, b) for a, b, _ in ends]))

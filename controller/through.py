@@ -60,10 +60,11 @@ def _still_to_pay(costs: Costs) -> tuple[Floats, Floats]:
     blocks, at = len(costs.kind) - 1, costs.run.shape[1]
     ready, after = np.empty((streams, blocks, nodes)), np.full((streams, blocks + 1, nodes), np.inf)
     after[:, blocks] = costs.leave
+    back = costs.hop.transpose(0, 1, 3, 2).copy()  # to, from: what is reduced over is not the last axis
     run = costs.run[:, np.concatenate([runs_from(i, blocks) for i in range(blocks)])]
     for i in range(blocks - 1, -1, -1):
         at -= blocks - i
         np.minimum.reduce(run[:, at : at + blocks - i] + after[:, i + 1 :], axis=1, out=ready[:, i])
         if i:
-            np.minimum.reduce(costs.hop[:, costs.kind[i]] + ready[:, i, None], axis=2, out=after[:, i])
+            np.minimum.reduce(back[:, costs.kind[i]] + ready[:, i, :, None], axis=1, out=after[:, i])
     return ready, after

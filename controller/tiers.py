@@ -5,10 +5,17 @@ between two sites, what enters a node. So the programme over blocks and nodes ca
 O(N^2): the best node of each site, all pairs of sites, then every node of the site. Run forwards and backwards it says
 for each node what a row through it costs at least, when nobody else is there and memory is no matter. The nodes with
 the least are considered; what the best of the others would cost is a bound for all rows that use any of them.
+
+Of blocks that are alike a cut may slide at the same cost or less, one way or the other, until it is next to another
+cut or at the first or last block. So all but the first and the last `CUTS` of them are one piece, on a node no slower
+than those that have one of the same blocks each. A row that has more cuts there has all that it can have at one end,
+and goes over *relays* then, nodes that do nothing: this can only be cheaper. What any such row costs at least is a
+bound for those that use a node in no other way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -20,6 +27,7 @@ from controller.table import Floats, Table
 
 WIDTH = 32  # nodes considered for a stream, and all where there are no more
 FEWEST = 12
+CUTS = 3  # at either end of blocks that are alike
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,8 +41,8 @@ def frontier(table: Table, snapshot: Snapshot, streams: Sequence[str], kept: Seq
     hosts = len(table.memory)
     if hosts <= WIDTH:
         return Frontier((np.arange(hosts),) * len(streams), (float("inf"),) * len(streams))
-    least = through_us(table, snapshot, streams)  # (B, N)
-    whole = np.array([_whole_us(table, snapshot, stream) for stream in streams])
+    least, deep = through_us(table, snapshot, streams)
+    whole = _whole_us(table, snapshot, streams)
     for b, nodes in enumerate(kept):
         least[b, list(nodes)] = -1.0
     worth = int((least < whole[:, None]).sum(axis=1).max(initial=0))
@@ -42,14 +50,20 @@ def frontier(table: Table, snapshot: Snapshot, streams: Sequence[str], kept: Seq
     order = np.argpartition(least, min(width, hosts - 1), axis=1)
     chosen = tuple(np.sort(row[:width]) for row in order)
     beyond = np.take_along_axis(least, order[:, width:], axis=1).min(axis=1, initial=np.inf)
+    if width < hosts:
+        beyond = np.minimum(beyond, deep)
     return Frontier(chosen, tuple(beyond.tolist()))
 
 
-def _whole_us(table: Table, snapshot: Snapshot, stream: str) -> float:
-    """The cost of all blocks on one node, the best one that is big enough, when nobody else is there."""
-    chain, source, period_us = table.chain(stream), table.source(stream), table.streams[stream].period_us
-    spare, everyone = spare_now(snapshot), np.arange(len(table.memory))
-    fits = chain.allowed.all(axis=0) & (chain.weight.sum() + chain.working.max() <= table.memory) & (spare > 0)
+def _whole_us(table: Table, snapshot: Snapshot, streams: Sequence[str]) -> Floats:
+    """(B,) the cost of all blocks on one node, the best one that is big enough, when nobody else is there."""
+    chains, source = [table.chain(s) for s in streams], np.array([[table.source(s)] for s in streams])
+    chain, period_us = chains[0], np.array([[table.streams[s].period_us] for s in streams])
+    spare, everyone = spare_now(snapshot), np.arange(len(table.memory))[None]
+    may = np.array(
+        [one.allowed.all(axis=0) for one in (chains if any(one is not chain for one in chains) else chains[:1])]
+    )
+    fits = may & (chain.weight.sum() + chain.working.max() <= table.memory) & (spare > 0)
     time = chain.time[-1] / np.where(spare > 0, spare, np.inf)
     total = time + np.maximum(backlog_us(snapshot), wait_us(time / period_us, time * time / period_us))
     for size, a, b in ((chain.data[0], source, everyone), (chain.data[-1], everyone, source)):
@@ -58,26 +72,62 @@ def _whole_us(table: Table, snapshot: Snapshot, stream: str) -> float:
         wait = wait_us(time / period_us, time * time / period_us)
         hop = time + wait + np.asarray(snapshot.delay_us[a, b]) + table.problem.hop_overhead_us
         total = total + np.where(everyone == source, 0.0, np.where(rate > 0, hop, np.inf))
-    return float(np.where(fits, total, np.inf).min())
+    return np.asarray(np.where(fits, total, np.inf).min(axis=1))
 
 
-def through_us(table: Table, snapshot: Snapshot, streams: Sequence[str]) -> Floats:
-    """(B, N) the least that a row of each stream costs if it uses the node; of streams of one model."""
+def through_us(table: Table, snapshot: Snapshot, streams: Sequence[str]) -> tuple[Floats, Floats]:
+    """(B, N) the least that a row of each stream costs if it uses the node; of streams of one model.
+
+    Rows that use it as a relay only are left out; (B,) what they cost at least.
+    """
     tiers = _Tiers(table, snapshot, streams)
-    blocks = len(tiers.work)
-    done = [tiers.enter + tiers.wait + tiers.work[0]]  # block j has run
-    for j in range(1, blocks):
+    pieces = range(len(tiers.work))
+    done = [tiers.enter + tiers.wait + tiers.work[0]]  # piece j has run
+    relayed = dict[int, Floats]()  # ready to run piece j, after relays
+    for j in pieces[1:]:
         ready = tiers.over(done[-1], j)
+        if j in tiers.middle:
+            relayed[j] = tiers.relays_before(j, done[j - CUTS])
+            np.minimum(ready, relayed[j], out=ready)
         done.append(np.minimum(done[-1], ready + tiers.wait) + tiers.work[j])
-    best, left = np.full_like(done[0], np.inf), tiers.leave  # `left`: still to pay when block j has run
-    for j in range(blocks - 1, -1, -1):
-        np.minimum(best, done[j] + left, out=best)
+    best, deep = np.full_like(done[0], np.inf), np.full(len(streams), np.inf)
+    left = {pieces[-1]: tiers.leave}  # still to pay when piece j has run
+    for j in reversed(pieces):
+        np.minimum(best, done[j] + left[j], out=best)
         if j:
-            ready = left + tiers.work[j]
-            left = np.minimum(ready, tiers.back(ready + tiers.wait, j))
+            ready = left[j] + tiers.work[j]
+            if j in tiers.middle:
+                deep = np.minimum(deep, (relayed[j] + tiers.wait + ready).min(axis=1))
+            left[j - 1] = np.minimum(ready, tiers.back(ready + tiers.wait, j))
+            if j - 1 in tiers.middle:
+                relays = tiers.relays_behind(j, left[j + CUTS - 1])
+                deep = np.minimum(deep, (done[j - 1] + relays).min(axis=1))
+                np.minimum(left[j - 1], relays, out=left[j - 1])
     through = np.empty_like(best)
     through[:, tiers.order] = best
-    return np.asarray(through, dtype=np.float64)
+    return np.asarray(through, dtype=np.float64), deep
+
+
+def _settled(values: Floats, hop: Callable[[Floats, int], Floats], cut: int) -> Floats:
+    """The least after any number of hops more."""
+    while True:
+        less = np.minimum(values, hop(values, cut))
+        if (less == values).all():
+            return values
+        values = less
+
+
+def _pieces(alike: Sequence[tuple[int, int]]) -> tuple[list[int], set[int]]:
+    """The first blocks of all pieces and the end; which pieces are more than a block."""
+    cuts, middle = list[int](), set[int]()
+    for first, last in alike:
+        if last - first <= 2 * CUTS + 1:
+            cuts += range(first, last)
+            continue
+        cuts += range(first, first + CUTS + 1)
+        middle.add(len(cuts) - 1)
+        cuts += range(last - CUTS, last)
+    return [*cuts, alike[-1][1]], middle
 
 
 class _Tiers:
@@ -85,23 +135,24 @@ class _Tiers:
 
     def __init__(self, table: Table, snapshot: Snapshot, streams: Sequence[str]) -> None:
         f = factors(snapshot.delay_us, snapshot.rate_bps)
-        chain, self._f, self.order = table.chain(streams[0]), f, f.sites.order
+        chains, self._f, self.order = [table.chain(s) for s in streams], f, f.sites.order
+        chain, same = chains[0], all(other is chains[0] for other in chains)
+        cuts, self.middle = _pieces(chain.alike if same else list(pairwise(range(len(chain.weight) + 1))))
         spare = spare_now(snapshot)[self.order]
-        may = np.array([table.chain(s).allowed for s in streams])
-        if all(table.chain(s) is chain for s in streams):
-            may = may[:1]
-        time = np.diff(chain.time[:, self.order], axis=0) / np.where(spare > 0, spare, np.inf)
-        self.work = np.where(may[:, :, self.order] & (spare > 0), time, np.inf).transpose(1, 0, 2)  # (L, B, N)
+        may = np.array([other.allowed[cuts[:-1]] for other in (chains[:1] if same else chains)])
+        time = np.diff(chain.time[np.array(cuts)[:, None], self.order], axis=0) / np.where(spare > 0, spare, np.inf)
+        self.work = np.where(may[:, :, self.order] & (spare > 0), time, np.inf).transpose(1, 0, 2)  # (pieces, B, N)
         self.wait = backlog_us(snapshot)[self.order]
         source = np.array([table.source(s) for s in streams])[:, None]
         self._overhead = table.problem.hop_overhead_us
         self.enter = self._ends(snapshot, source, self.order, chain.data[0])
         self.leave = self._ends(snapshot, self.order, source, chain.data[-1])
-        wire = {size: size * 8e6 / np.where(f.rate > 0, f.rate, 1e-9) for size in chain.data.tolist()}
+        data = chain.data[cuts].tolist()
+        wire = {size: size * 8e6 / np.where(f.rate > 0, f.rate, 1e-9) for size in data}
         between = {size: f.delay + part for size, part in wire.items()}
         slower = {size: size * 8e6 / np.where(f.rate_in > 0, f.rate_in, 1e-9) + f.delay_in for size in wire}
-        self._between = [between[size] for size in chain.data.tolist()]  # (S, S) of the cut before each block
-        self._slower = [slower[size] for size in chain.data.tolist()]  # (N,) what entering a node costs alone
+        self._between = [between[size] for size in data]  # (S, S) of the cut before each piece
+        self._slower = [slower[size] for size in data]  # (N,) what entering a node costs alone
 
     def _ends(self, snapshot: Snapshot, a: Indices, b: Indices, size: float) -> Floats:
         """(B, N) from the phone, or back to it: not relaxed."""
@@ -131,3 +182,15 @@ class _Tiers:
         through = np.repeat(np.maximum(left, alone) + self._overhead, self._f.sites.sizes, axis=1)
         through += self._f.delay_out
         return through
+
+    def relays_before(self, j: int, done: Floats) -> Floats:
+        """Ready to run the middle piece j after a cut at each block before it, the first one done; and relays."""
+        for i in range(j - CUTS + 1, j):
+            done = self.over(done, i) + self.wait + self.work[i]
+        return _settled(self.over(self.over(done, j), j), self.over, j)
+
+    def relays_behind(self, j: int, left: Floats) -> Floats:
+        """Still to pay before piece j: relays, and a cut at each block from it on, `left` behind the last one."""
+        for i in range(j + CUTS - 1, j - 1, -1):
+            left = self.back(left + self.work[i] + self.wait, i)
+        return _settled(self.back(left, j), self.back, j)

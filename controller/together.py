@@ -10,6 +10,7 @@ only make it dearer, for waits are supermodular: who comes later adds the more. 
 
 import heapq
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import count
 
@@ -18,12 +19,13 @@ import numpy as np
 from controller.chain import Indices
 from controller.choices import NOWHERE, Choices
 from controller.cost import FULL, HORIZON_US, Load
+from controller.crowd import Crowd
 from controller.prices import Prices
-from controller.table import Floats, Row
+from controller.table import Bools, Floats, Row
 
-STEPS = 6  # sets looked at
+STEPS, SEARCHED, FEWEST = 6, 64, 4  # sets looked at, of so many choices and streams at most
+CHANGES = 32  # of one choice, going down
 PASSES = 2  # of prices; each leaves fewer choices, which are counted more exactly
-SEARCHED = 64  # choices, at most
 FEW = 0.5  # as long as a pass leaves fewer
 ROUNDING = 1e-9
 NOBODY = (0.0, 0.0, 0.0)
@@ -46,42 +48,67 @@ class _Set:
     bound_us: float
 
 
+class _Known:
+    """The cheapest set seen, if any costs less than what is known from elsewhere."""
+
+    def __init__(self, cost_us: float) -> None:
+        self.cost_us = cost_us
+        self._of: tuple[Choices, Indices] | None = None
+
+    def see(self, asked: "Together", chosen: Indices, cost_us: float) -> None:
+        if cost_us < self.cost_us:
+            self.cost_us, self._of = cost_us, (asked.choices, asked.choices.number[chosen])
+
+    def better(self, asked: "Together", costs: Floats) -> Floats:
+        """Goes down from what costs each stream least by `costs`; the load (3, R) of what is found."""
+        chosen, load, cost_us = asked.descended(asked.cheapest(costs))
+        self.see(asked, chosen, cost_us)
+        return load
+
+    def found(self, least_us: float) -> Found:
+        choices, numbers = self._of or (None, ())
+        return Found(least_us, tuple(choices.row(int(m)) for m in numbers) if choices else ())
+
+
 class Together:
     """Choices at R places; what only one stream may use is at place 0, and free.
 
-    `weights` of the streams; `stay` is the load of those that stay, and what a choice costs alone counts them. `guess`
-    is the load with all streams where they may well be, prices begin with it.
+    `weights` of the streams; `stay` is the load of those that stay, and what a choice costs alone counts them.
     """
 
-    def __init__(self, choices: Choices, weights: Floats, stay: Load, guess: Load, backlog_us: Floats) -> None:
-        self._choices, self._asked = choices, (weights, stay, guess, backlog_us)
-        self._starts = np.searchsorted(choices.owner, np.arange(len(weights) + 1))
-        mine = self._starts[:-1, None] + np.arange(int(np.diff(self._starts).max()))
-        self._mine = np.where(mine < self._starts[1:, None], mine, len(choices.owner))  # (S, most), padded with M
-        places, self._at = _shared(choices)
-        ends = [divmod(place, len(backlog_us)) for place in places]
-        self._stay, self._guess = (_at_places(load, ends) for load in (stay, guess))
+    def __init__(self, choices: Choices, weights: Floats, stay: Load, backlog_us: Floats) -> None:
+        self._places, self._at = _shared(choices)
+        self._ends = ends = [divmod(place, len(backlog_us)) for place in self._places.tolist()]
+        self._stay = _at_places(stay, ends)
         self._backlog = np.array([0.0, *(float(backlog_us[a]) if a == b else 0.0 for a, b in ends)])
         weight = np.broadcast_to(weights[choices.owner][:, None], choices.rho.shape)
         self._adds = np.stack((choices.rho, choices.square, weight)) * (self._at > 0)  # (3, M, USES)
+        self._take(choices)
         self._knee = self._knees()
         full = (self._stay[0, self._at] + self._adds[0] > self._knee[self._at]) & (self._at > 0)
         self.sure = not self._stay[0, self._at[full]].any()  # whether the bound holds
         self._adds[:, full], self._at[full] = 0.0, 0  # too full alone: sure is only that company makes none faster
         self._own = choices.least_us - self._added(self._stay)
 
+    def _take(self, choices: Choices) -> None:
+        self.choices = choices
+        self._starts = np.searchsorted(choices.owner, np.arange(int(choices.owner[-1]) + 2))
+        mine = self._starts[:-1, None] + np.arange(int(np.diff(self._starts).max()))
+        self._mine = np.where(mine < self._starts[1:, None], mine, len(choices.owner))  # (S, most), padded with M
+
     def _knees(self) -> Floats:
         """(R,) utilisations up to which waits count as they are: beyond, a tangent might be above them."""
         most = self._stay[1].copy()
-        for first, last in zip(self._starts[:-1], self._starts[1:], strict=True):
-            top = np.zeros_like(most)
-            np.maximum.at(top, self._at[first:last], self._adds[1, first:last])
-            most += top
+        top = np.zeros((len(self._starts) - 1, len(most)))
+        np.maximum.at(top, (self.choices.owner[:, None], self._at), self._adds[1])
+        most += top.sum(axis=0)
         return np.asarray(np.clip(1 - np.sqrt(most / HORIZON_US), 0.0, FULL))
 
     def _waiting(self, load: Floats, at: Indices) -> Floats:
         """What all who use the places `at` wait there, by weight, under (3, ..., *at.shape); at most that of `cost`."""
         (rho, square, weight), knee = load, self._knee[at]
+        if (rho <= knee).all():
+            return np.asarray(weight * np.maximum(self._backlog[at], square / (2.0 - 2.0 * rho)))
         steep = 1.0 / (1.0 - knee)
         stretch = 1.0 / (1.0 - np.minimum(rho, knee)) + np.maximum(rho - knee, 0.0) * steep * steep
         return np.asarray(weight * np.maximum(self._backlog[at], square * stretch / 2.0))
@@ -92,46 +119,99 @@ class Together:
         adds = self._adds if load.ndim == 2 else self._adds[:, None]
         return np.asarray((self._waiting(there + adds, self._at) - self._waiting(there, self._at)).sum(axis=-1))
 
-    def found(self, below_us: float) -> Found:
-        """The cheapest set; those that cost `below_us` or more are no matter."""
-        asked = self
-        for _ in range(PASSES):
-            prices = Prices(asked._own, asked._mine, asked._at, asked._adds, asked._waiting)
-            least, more = prices.bound(below_us, asked._stay, asked._guess)
-            near = least + more < below_us * (1 - ROUNDING)
+    def found(self, below_us: float, guess: Load) -> Found:
+        """The cheapest set; those that cost `below_us` or more are no matter. Prices begin as if `guess` were right."""
+        alone = self.choices.least_us
+        cheapest = np.minimum.reduceat(alone, self._starts[:-1])
+        asked, known = self, _Known(below_us)
+        load, more = _at_places(guess, self._ends), alone - np.repeat(cheapest, np.diff(self._starts))
+        least = float(cheapest.sum())
+        for turn in range(PASSES + 1):
+            near = least + more < known.cost_us * (1 - ROUNDING)
             if not np.logical_or.reduceat(near, asked._starts[:-1]).all():
-                return Found(below_us, ())
-            if near.mean() > FEW:
+                return known.found(known.cost_us)
+            if turn == PASSES or (turn and near.mean() > FEW):
                 break
-            asked, more = Together(asked._choices.only(near), *asked._asked), more[near]
-        if len(more) > SEARCHED:
-            return Found(least, ())
-        return asked._searched(below_us, least, more)
+            asked, load = asked._only(near, load)
+            least, more = Prices(asked._own, asked._mine, asked._at, asked._adds, asked._waiting).bound(
+                known.cost_us, asked._stay, load
+            )
+            load = load if turn else known.better(asked, more)
+        if len(more) > SEARCHED or len(self._starts) - 1 > FEWEST:
+            return known.found(least)
+        return asked._searched(known, least, more)
 
-    def _searched(self, below_us: float, least_us: float, more: Floats) -> Found:
+    def _only(self, near: Bools, load: Floats) -> tuple["Together", Floats]:
+        """With some of the choices; and a load (3, R) where they can meet."""
+        rest, owner = copy(self), self.choices.owner[near]
+        rest._take(self.choices.only(near))
+        at, adds = self._at[near], self._adds[:, near]
+        users = np.zeros((len(self._knee), len(self._starts) - 1), dtype=bool)
+        users[at, owner[:, None]] = True
+        kept = users.sum(axis=1) > 1
+        kept[0] = True
+        lone = ~kept[at]
+        alone = self._waiting(self._stay[:, at] + adds, at) - self._waiting(self._stay[:, at], at)
+        rest._own = self._own[near] + np.where(lone, alone, 0.0).sum(axis=1)
+        rest._at, rest._adds = np.where(lone, 0, (np.cumsum(kept) - 1)[at]), np.where(lone, 0.0, adds)
+        rest._stay, rest._backlog, rest._knee = self._stay[:, kept], self._backlog[kept], self._knee[kept]
+        rest._places = self._places[kept[1:]]
+        return rest, load[:, kept]
+
+    def descended(self, chosen: Indices) -> tuple[Indices, Floats, float]:
+        """From a choice of each stream by changing one at a time, the one that gains most; its load, and its cost."""
+        at, adds, everyone = self._at, self._adds, np.arange(len(chosen))[:, None]
+        load = self._stay + self._brought(chosen)
+        for _ in range(CHANGES):
+            others = np.repeat(load[:, None], len(chosen), axis=1)  # (3, S, R)
+            others[:, everyone, at[chosen]] -= adds[:, chosen]
+            value = self._beside(others)
+            gain = value[chosen][self.choices.owner] - value
+            best = int(gain.argmax())
+            if gain[best] <= ROUNDING * value[best]:
+                break
+            chosen[self.choices.owner[best]] = best
+            load = self._stay + self._brought(chosen)
+        return chosen, load, float(self._own[chosen].sum()) + self._whole(load) - self._whole(self._stay)
+
+    def _beside(self, others: Floats) -> Floats:
+        """(M,) what each choice costs, and makes the others wait, where the others of its stream are (3, S, R)."""
+        there = others[:, self.choices.owner[:, None], self._at]
+        return np.asarray(
+            self._own + (self._waiting(there + self._adds, self._at) - self._waiting(there, self._at)).sum(axis=-1)
+        )
+
+    def responses_us(self, crowd: Crowd) -> Floats:
+        """(S,) no row of a stream costs less, with what it makes others wait, beside what it finds there."""
+        value = self._beside(np.pad(crowd.at(self._places), ((0, 0), (0, 0), (1, 0))))
+        return np.asarray(np.minimum.reduceat(value, self._starts[:-1]))
+
+    def cheapest(self, costs: Floats) -> Indices:
+        """(S,) the choice of each stream that costs least."""
+        return np.asarray(np.append(costs, np.inf)[self._mine].argmin(axis=1) + self._starts[:-1])
+
+    def _searched(self, known: "_Known", least_us: float, more: Floats) -> Found:
         """Best first; what a choice costs `more` than `least_us` by its price bounds as well."""
         ahead, number = list[tuple[float, int, _Set]](), count()
 
-        def push(sets: Sequence[_Set], limit: float) -> None:
+        def push(sets: Sequence[_Set]) -> None:
             for one in sets:
                 bound = max(one.bound_us, least_us + float(more[one.made[one.made >= 0]].sum()))
-                if bound < limit:
+                if bound < known.cost_us:
                     heapq.heappush(ahead, (bound, next(number), one))
 
-        push(self._sets(np.full((1, len(self._starts) - 1), -1), [0.0], self._stay[:, None]), below_us)
-        known, best = below_us, tuple[Row, ...]()
+        push(self._sets(np.full((1, len(self._starts) - 1), -1), [0.0], self._stay[:, None]))
         for _ in range(STEPS):
-            if not ahead or ahead[0][0] >= known * (1 - ROUNDING):
+            if not ahead or ahead[0][0] >= known.cost_us * (1 - ROUNDING):
                 break
             _, _, one = heapq.heappop(ahead)
             left = one.best[one.made < 0]
             load = one.load + self._brought(left)
             cost = one.cost_us + float(self._own[left].sum()) + self._whole(load) - self._whole(one.load)
-            if cost < known:
-                known, best = cost, tuple(self._choices.row(m) for m in self._choices.number[one.best].tolist())
+            known.see(self, one.best, cost)
             if len(left):
-                push(self._children(one, load), known)
-        return Found(min(known, ahead[0][0] if ahead else known), best)
+                push(self._children(one, load))
+        return known.found(min(known.cost_us, ahead[0][0] if ahead else known.cost_us))
 
     def _whole(self, load: Floats) -> float:
         return float(self._waiting(load, np.arange(load.shape[1])).sum())
@@ -172,7 +252,7 @@ def _at_places(load: Load, ends: Sequence[tuple[int, int]]) -> Floats:
     return np.array([NOBODY, *there], dtype=float).T
 
 
-def _shared(choices: Choices) -> tuple[list[int], Indices]:
+def _shared(choices: Choices) -> tuple[Indices, Indices]:
     """The places that more than one stream may use, and (M, USES) which of them, from 1."""
     streams = int(choices.owner[-1]) + 1
     used = np.unique(np.where(choices.place == NOWHERE, NOWHERE, choices.place * streams + choices.owner[:, None]))
@@ -180,4 +260,4 @@ def _shared(choices: Choices) -> tuple[list[int], Indices]:
     places = places[users > 1]
     at = np.searchsorted(places, choices.place)
     found = np.append(places, NOWHERE - 1)[at] == choices.place
-    return places.tolist(), np.where(found, at + 1, 0)
+    return places, np.where(found, at + 1, 0)

@@ -6,11 +6,13 @@ import numpy as np
 
 from controller.chain import Best, Costs, Group, Room, overfull_in, room_beside, solve, tables
 from controller.choices import Choices, Picked, choices, joined
-from controller.cost import Forecast, Load, backlog_us
+from controller.cost import NOBODY, Forecast, Load, Outlook, backlog_us
+from controller.crowd import Crowd, crowd, crowded
 from controller.labels import Chain, Fitted, fitted
 from controller.memory import overfull
 from controller.model import Snapshot
 from controller.objective import Objective
+from controller.spread import Whole, spread
 from controller.table import Floats, Row, Rows, Table
 from controller.tiers import frontier
 from controller.together import Together
@@ -20,6 +22,7 @@ ROUNDS = 8
 LEAST_GAIN = 1e-3  # of a round, else it is the last
 COMPANY = 12  # streams that are bounded together
 CLOSE = 1e-6  # a gap that is rounding
+TRIFLE, ASKED = 0.02, 6  # of a gap; the streams that may gain most, where there are more than a handful
 PLAIN = Objective()
 
 
@@ -75,7 +78,7 @@ def within(group: Group, costs: Costs, places: tuple[int, int], best: Best | Non
     if best is None:
         return Fitted(None, float("inf"))
     name = group.streams[stream]
-    if overfull_in(group.table, name, room)(best.row) is None:
+    if group.table.tight.isdisjoint(best.row) or overfull_in(group.table, name, room)(best.row) is None:
         return Fitted(best, best.cost_us)
     working = group.table.chain(name).working
     return fitted(Chain(costs, b, group.missing(stream, room), working, room.free[costs.nodes[b]]))
@@ -94,17 +97,19 @@ class Turn:
         self.kept = {s: row for s, row in current.items() if s not in free}
         self.asked, self.most = 0, RESPONSES if len(free) > HANDFUL else MORE
         self._weights = weights
-        self._base = scene.forecast.base(self.kept, weights)
-        self._beside: dict[Group, Load] = {}
+        self.outlook = Outlook(scene.forecast, weights, self.kept)
+        self._beside: Load | None = None
+        self._found: tuple[Rows, Crowd] | None = None
+        self._asked: tuple[Together, list[str]] | None = None
         self.bounded = False  # `together` was asked
         self.least_us = 0.0  # the sum of the latencies of the free streams is never below this, where that is known
         self._worth: dict[object, float] = {}
-        goal = sum(weights.get(s, 1.0) * scene.alone[s].least_us for s in free)
-        goal = goal * (1 + CLOSE) + self._base.total_us
+        self._usable: dict[tuple[str, Row], bool] = {}
+        goal = sum(weights.get(s, 1.0) * scene.alone[s].least_us for s in free) * (1 + CLOSE)
         self.goal_us = goal if scene.objective == PLAIN else -float("inf")
 
     def worth(self, rows: Rows) -> float:
-        """The objective when the free streams are at `rows`, infinite when that cannot be."""
+        """The objective when the free streams are at `rows`, without what the others cost; infinite if it cannot be."""
         key = frozenset(rows.items())
         found = self._worth.get(key)
         if found is None:
@@ -113,16 +118,23 @@ class Turn:
 
     def _judged(self, rows: Rows) -> float:
         scene, every = self.scene, {**self.kept, **rows}
-        may = scene.table.permits
-        if not all(may(stream, row) and scene.forecast.up(row) for stream, row in rows.items()):
+        if not all([self._may(stream, row) for stream, row in rows.items()]):
             return float("inf")
         if self._tight(rows) and overfull(scene.table, every, self.current):
             return float("inf")
         if scene.objective.limited and not scene.objective.kept(scene.forecast.load(every, {})):
             return float("inf")
         if scene.objective.latency_alone:
-            return scene.forecast.total_us(rows, self._weights, self._base)
+            return self.outlook.total_us(rows)
         return scene.objective.total_us(scene.table, scene.forecast, every, self._weights, self.current)
+
+    def _may(self, stream: str, row: Row) -> bool:
+        """Whether a row is where its stream may be, on nodes that are up."""
+        found = self._usable.get((stream, row))
+        if found is None:
+            scene = self.scene
+            found = self._usable[stream, row] = scene.table.permits(stream, row) and scene.forecast.up(row)
+        return found
 
     def _tight(self, rows: Rows) -> bool:
         tight = self.scene.table.tight
@@ -140,35 +152,56 @@ class Turn:
 
     def _respond(self, group: Group, streams: Sequence[str], rows: Rows) -> list[Row | None]:
         table, pick = self.scene.table, [self.scene.at[s][1] for s in streams]
-        others = [{s: row for s, row in rows.items() if s != stream} for stream in streams]
-        near, forecast = self._near(group), self.scene.forecast
-        placed = all(stream in rows for stream in streams)
-        without = forecast.loads_without(rows, self._weights, near) if placed and len(streams) > 1 else {}
-        loads = [
-            without.get(stream) or forecast.load(other, self._weights, base=near)
-            for stream, other in zip(streams, others, strict=True)
-        ]
+        beside = self._crowd(streams, rows)
         weights = [self._weights.get(s, 1.0) for s in streams]
-        costs = group.costs(pick, loads, weights, current=self.current)
+        costs = group.costs(pick, beside, weights, current=self.current)
         found = solve(costs)
         for b, best in enumerate(found):
             if best is not None and self._tight({streams[b]: best.row}):
-                room = room_beside(table, streams[b], {**self.kept, **others[b]}, self.current)
+                room = room_beside(table, streams[b], {**self.kept, **_without(rows, streams[b])}, self.current)
                 if overfull_in(table, streams[b], room)(best.row):
-                    one = group.costs([pick[b]], [loads[b]], [weights[b]], [room], self.current)
+                    one = group.costs([pick[b]], beside.only([b]), [weights[b]], [room], self.current)
                     found[b] = within(group, one, (0, pick[b]), solve(one)[0], room).best
         return [best.row if best else None for best in found]
 
-    def _near(self, group: Group) -> Load:
-        """Of the load of those who stay, what is on the nodes considered by a group."""
-        found = self._beside.get(group)
-        if found is None:
-            nodes, base = set(group.nodes.ravel().tolist()), self._base.load
-            found = self._beside[group] = Load(
+    def _crowd(self, streams: Sequence[str], rows: Rows) -> Crowd:
+        """What each of `streams` finds where it may go."""
+        forecast, near = self.scene.forecast, self._near()
+        if any(stream not in rows for stream in streams):
+            loads = [forecast.load(_without(rows, stream), self._weights, base=near) for stream in streams]
+            return crowded(loads, len(self.scene.table.memory))
+        if self._found is None or self._found[0] is not rows:
+            weights = np.array([self._weights.get(stream, 1.0) for stream in rows])
+            uses = [forecast.use(stream, row) for stream, row in rows.items()]
+            self._found = rows, crowd(uses, weights, self._under(), len(self.scene.table.memory))
+        at = {stream: s for s, stream in enumerate(rows)}
+        return self._found[1].only([at[stream] for stream in streams])
+
+    def _under(self) -> Crowd:
+        return crowded([self._near()], len(self.scene.table.memory))
+
+    def _near(self) -> Load:
+        """Of the load of those who stay, what is on the nodes considered."""
+        if self._beside is None:
+            nodes = {n for group in self.scene.groups for n in group.nodes.ravel().tolist()}
+            base = self.outlook.under
+            self._beside = Load(
                 {n: parts for n, parts in base.nodes.items() if n in nodes},
                 {way: parts for way, parts in base.paths.items() if nodes.issuperset(way)},
             )
-        return found
+        return self._beside
+
+    def _promising(self, rows: Rows, total: float) -> list[str]:
+        """The streams of which a best response may gain more than a trifle."""
+        if self._asked is None or len(self.free) <= HANDFUL:
+            return self.free
+        (asked, order), scene = self._asked, self.scene
+        crowd, backlog = self._crowd(order, rows), backlog_us(scene.snapshot)
+        moving = [self._weights.get(s, 1.0) * scene.forecast.use(s, rows[s]).moving_us for s in order]
+        gain = np.array(moving) + crowd.waits_us(len(backlog), backlog) - asked.responses_us(crowd)
+        gains = dict(zip(order, gain.tolist(), strict=True))
+        best = sorted(self.free, key=lambda stream: -gains[stream])[:ASKED]
+        return [s for s in self.free if s in best and gains[s] > TRIFLE * (total - self.goal_us)]
 
     def together(self, rows: Rows) -> Rows | None:
         """Raises the goal to the least that the free streams cost together, below `rows`; the rows that it suggests."""
@@ -177,32 +210,52 @@ class Turn:
         if not 2 <= len(self.free) <= COMPANY or scene.objective != PLAIN or not 0 < slack < float("inf"):
             return None
         self.bounded = True
-        order, parts, near = list[str](), list[Choices](), Load()
+        order, parts, near = list[str](), list[Choices](), self._near()
         for at, group in enumerate(scene.groups):
             mine = [s for s in self.free if scene.at[s][0] == at]
             if mine:
                 order += mine
                 parts.append(choices(self._picked(group, mine), slack))
-                here = self._near(group)
-                near = Load(near.nodes | here.nodes, near.paths | here.paths)
         weights = np.array([self._weights.get(s, 1.0) for s in order])
-        guess = scene.forecast.load(rows, self._weights, base=near)
-        asked = Together(joined(parts), weights, near, guess, backlog_us(scene.snapshot))
-        found = asked.found(known - self._base.total_us)
+        asked = Together(joined(parts), weights, near, backlog_us(scene.snapshot))
+        found = asked.found(known, scene.forecast.load(rows, self._weights, base=near))
         if asked.sure:
+            self._asked = asked, order
             if not self.kept and (weights == 1.0).all():
                 self.least_us = found.least_us
-            self.goal_us = max(self.goal_us, found.least_us * (1 + CLOSE) + self._base.total_us)
+            self.goal_us = max(self.goal_us, found.least_us * (1 + CLOSE))
         return dict(zip(order, found.rows, strict=True)) if found.rows else None
+
+    def spread(self) -> Rows | None:
+        """Each of the free streams whole on a node, the streams of each model beside those of the models before."""
+        scene, rows = self.scene, dict[str, Row]()
+        backlog = backlog_us(scene.snapshot)
+        for at, group in enumerate(scene.groups):
+            mine = [s for s in self.free if scene.at[s][0] == at]
+            if not mine:
+                continue
+            picked = self._picked(group, mine)
+            nodes, alone, parts = group.whole(picked.streams, picked.costs)
+            if not np.isfinite(alone).any(axis=1).all():
+                return None
+            places, node = np.unique(nodes, return_inverse=True)
+            there = scene.forecast.load(rows, self._weights, base=self._near()).nodes
+            stay = np.array([there.get(n, NOBODY) for n in places.tolist()]).T
+            weight = np.array([[self._weights.get(s, 1.0)] for s in mine])
+            weighed = np.stack((*parts, np.broadcast_to(weight, nodes.shape)))
+            chosen = spread(Whole(alone, node.reshape(nodes.shape), weighed, stay, backlog[places]))
+            found = nodes[np.arange(len(mine)), chosen].tolist()
+            rows |= {s: (n,) * group.blocks for s, n in zip(mine, found, strict=True)}
+        return rows
 
     def _picked(self, group: Group, streams: Sequence[str]) -> Picked:
         scene, pick = self.scene, [self.scene.at[s][1] for s in streams]
         weights = np.array([self._weights.get(s, 1.0) for s in streams])
-        near, known = self._near(group), None
+        near, known = self._near(), None
         if not near.nodes and not near.paths and (weights == 1.0).all() and pick == [*range(len(group.streams))]:
             costs, known = scene.quiet[scene.groups.index(group)]
         else:
-            costs = group.costs(pick, [near] * len(pick), weights.tolist(), current=self.current)
+            costs = group.costs(pick, self._under().only([0] * len(pick)), weights.tolist(), current=self.current)
         least = np.array([scene.alone[s].least_us for s in streams])
         beyond = np.array([scene.beyond_us[s] for s in streams])
         return Picked(group, pick, costs, weights * least, weights * beyond, known)
@@ -214,13 +267,18 @@ class Turn:
             if total <= self.goal_us or self.asked >= self.most:
                 break
             before, changed = total, False
-            for stream, row in zip(self.free, self.responses(self.free, rows), strict=True):
+            streams = self._promising(rows, total)
+            for stream, row in zip(streams, self.responses(streams, rows), strict=True):
                 if row is None or row == rows[stream]:
                     continue
                 trial = {**rows, stream: row}
                 lower = self.worth(trial)
                 if lower < total:
                     rows, total, changed = trial, lower, True
-            if not changed or len(self.free) == 1 or before - total < LEAST_GAIN * (before - self._base.total_us):
+            if not changed or len(self.free) == 1 or before - total < LEAST_GAIN * before:
                 break
         return rows, total
+
+
+def _without(rows: Rows, stream: str) -> dict[str, Row]:
+    return {s: row for s, row in rows.items() if s != stream}

@@ -23,7 +23,7 @@ def objection(table: Table, snapshot: Snapshot, current: Placement, decision: ob
     if decision.action not in (*STAYS, *MOVES):
         return f"no action {decision.action!r}; right are {', '.join((*STAYS, *MOVES))}"
     for candidate in decision.candidates:
-        if wrong := _named(table, candidate.nodes):
+        if wrong := _named(table, candidate.nodes, current.nodes):
             return f"its candidate {candidate.name}: {wrong}"
     if decision.action in STAYS:
         return _staying(current, decision)
@@ -31,7 +31,7 @@ def objection(table: Table, snapshot: Snapshot, current: Placement, decision: ob
     if placement.epoch <= current.epoch:
         return f"its epoch is {placement.epoch}; a move from epoch {current.epoch} has a higher one"
     nodes = placement.nodes
-    return _missing(table, nodes) or _named(table, nodes) or _place(table, snapshot, current, nodes)
+    return _missing(table, nodes) or _named(table, nodes, current.nodes) or _place(table, snapshot, current, nodes)
 
 
 def forbidden_streams(table: Table, nodes: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
@@ -47,9 +47,11 @@ def _staying(current: Placement, decision: Decision) -> str:
     return ""
 
 
-def _named(table: Table, nodes: Mapping[str, tuple[str, ...]]) -> str:
-    """Streams, blocks and nodes that there are."""
+def _named(table: Table, nodes: Mapping[str, tuple[str, ...]], known: Mapping[str, tuple[str, ...]]) -> str:
+    """Streams, blocks and nodes that there are, where it is not as `known`."""
     for stream, row in nodes.items():
+        if row == known.get(stream):
+            continue
         if stream not in table.streams:
             return f"there is no stream {stream!r}"
         blocks = len(table.chain(stream).weight)

@@ -96,8 +96,8 @@ class Kept(Protocol):
         """Of all tokens; what is not here is dropped already."""
         ...
 
-    def cut(self, block: int, tokens: int) -> None:
-        """Of the block and all its heads what follows so many tokens."""
+    def cut(self, block: int, tokens: int, head: int = WHOLE) -> None:
+        """Of the block and all its heads, or of one head, what follows so many tokens."""
         ...
 
 
@@ -265,7 +265,7 @@ class SizedRows:
     def drop(self, block: int, head: int = WHOLE) -> None:
         """There is nothing to drop."""
 
-    def cut(self, block: int, tokens: int) -> None:
+    def cut(self, block: int, tokens: int, head: int = WHOLE) -> None:
         """There is nothing to cut."""
 
 

@@ -140,6 +140,7 @@ def _models(experiment: Experiment, files: Mapping[str, ModelFiles]) -> Iterator
             grain=model.grain,
             prompt_bytes=max((len(prompt.encode()) for prompt in model.prompts), default=0),
             ffn_parts=model.ffn_parts,
+            proj_rows=model.proj_rows,
             description=own.description if own else "",
         )
 

@@ -24,7 +24,10 @@ Clock = Literal["virtual", "real"]
 PROJECT = Path(__file__).resolve().parents[1]
 MEMORY_BYTES = 6 << 30  # what a guest may use
 PROBE_S = 20
-POWER_OFF = "__import__('ctypes').CDLL(None).reboot(0x4321fedc)"  # the guest's first and only act
+# The first and only acts of a guest's first process; a kernel's command line holds no spaces.
+POWER_OFF = "__import__('ctypes').CDLL(None).reboot(0x4321fedc)"
+MOUNT = "__import__('ctypes').CDLL(None).mount(b'none',b'/mnt',b'cgroup2',0,None)"
+SAY_CONTROLLERS = f"(({MOUNT}==0)and(print(open('/mnt/cgroup.controllers').read(),flush=True)),{POWER_OFF})"
 NO_VIRTUAL_HOST = "a machine's own clock does not stand still: virtual time needs the guest kernel"
 # Checks that decide whether a kernel can be used; the others inform.
 NEEDED: dict[Kernel, tuple[str, ...]] = {
@@ -69,6 +72,7 @@ def examine() -> Report:
         _program("mnexec", "mnexec", "mininet"),
         _sandbox(),
         _guest_kernel(),
+        _guest_groups(),
         *_host_kernel(),
         *_size(),
     )
@@ -147,6 +151,11 @@ def _unshare(*flags: str) -> list[str]:
 
 def _works(command: list[str]) -> str:
     """Empty when the command succeeds, else its complaint."""
+    return _answer(command)[0]
+
+
+def _answer(command: list[str]) -> tuple[str, str]:
+    """The complaint, empty when the command succeeds, and what it printed."""
     try:
         done = subprocess.run(
             command,
@@ -159,13 +168,13 @@ def _works(command: list[str]) -> str:
             env={**os.environ, "PATH": _search_path()},
         )
     except FileNotFoundError:
-        return f"no {command[0]}"
+        return f"no {command[0]}", ""
     except subprocess.TimeoutExpired:
-        return f"no answer within {PROBE_S} s"
+        return f"no answer within {PROBE_S} s", ""
     if done.returncode == 0:
-        return ""
+        return "", done.stdout
     said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-    return said[-1] if said else f"exit code {done.returncode}"
+    return said[-1] if said else f"exit code {done.returncode}", done.stdout
 
 
 def _probe(name: str, command: list[str], good: str, remedy: str) -> Check:
@@ -187,13 +196,26 @@ def _guest_kernel() -> Check:
     kernel = build.installed()
     if kernel is None:
         return Check(name, False, "not built", "testbed kernel build")
+    good, remedy = f"boots: {kernel}", "a guest needs ptrace and an executable /dev/shm"
+    return _probe(name, _guest(kernel, POWER_OFF), good, remedy)
+
+
+def _guest_groups() -> Check:
+    """Only `compute: cgroup` needs them."""
+    name, remedy = "guest control groups", "testbed kernel build, for compute: cgroup with --clock real only"
+    kernel = build.installed()
+    complaint, said = ("not built", "") if kernel is None else _answer(_guest(kernel, SAY_CONTROLLERS))
+    lacking = set(cgroup.CONTROLLERS) - set(said.split())
+    if complaint or lacking:
+        return Check(name, False, complaint or f"no controller {' and '.join(sorted(lacking))}", remedy)
+    return Check(name, True, "processors and memory can be limited: compute: cgroup works with --clock real")
+
+
+def _guest(kernel: Path, act: str) -> list[str]:
+    """`act`: what its first process does, in Python."""
     machine = ["mem=96M", "rootfstype=hostfs", "root=/dev/root", "rootflags=/", "ro", "quiet", "con=null"]
-    first = ["init=/usr/bin/python3", "--", "-ISc", POWER_OFF]
-    sandbox = _unshare("--pid", "--fork", "--kill-child=KILL")
-    good = f"boots: {kernel}"
-    return _probe(
-        name, [*sandbox, str(kernel), *machine, *first], good, "a guest needs ptrace and an executable /dev/shm"
-    )
+    first = ["con0=fd:0,fd:1", "init=/usr/bin/python3", "--", "-ISc", act]
+    return [*_unshare("--pid", "--fork", "--kill-child=KILL"), str(kernel), *machine, *first]
 
 
 def _host_kernel() -> list[Check]:
@@ -220,9 +242,9 @@ def _datapath() -> Check:
 
 
 def _control_groups() -> Check:
-    """Only `compute: cgroup` needs them."""
-    name, lacks = "control groups", cgroup.missing()
-    remedy = "for compute: cgroup with --kernel host only: be root at the top of the machine's control groups"
+    """Only `compute: cgroup` on the host's kernel needs them."""
+    name, lacks = "control groups on host", cgroup.missing()
+    remedy = "for compute: cgroup with --kernel host only (a guest has its own): be root at the top of the machine's"
     return Check(name, not lacks, lacks or "processors and memory can be limited", remedy if lacks else "")
 
 

@@ -116,6 +116,7 @@ class ModelPlan:
     grain: Literal["layers", "heads"] = "layers"
     prompt_bytes: int = 0  # of the longest of its own texts, which has no more tokens; 0: as long as the family's
     ffn_parts: int = 1  # with grain heads: blocks of columns of each feed-forward part
+    proj_rows: bool = False  # with grain heads: blocks of rows of each projection
     description: str = ""  # of a model of one's own (nodes.models.described)
 
 

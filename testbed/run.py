@@ -109,6 +109,8 @@ def _run(experiment: Experiment, path: Path, options: RunOptions, progress: Prog
     plan = compile_plan(experiment, files, options.clock, replans=replans(options))
     if options.kernel == "host":
         plan = replace(plan, datapath=host.datapath())
+    for note in shared_processor(plan, options):
+        progress.note(note)
     (folder / "plan.json").write_text(to_json(plan))
     shutil.copyfile(path, folder / "experiment.yaml")
     if place := in_file(experiment.policy.name):
@@ -173,13 +175,31 @@ def check_compute(experiment: Experiment, options: RunOptions) -> None:
     """RunFailed when control groups are asked for and cannot be had."""
     if experiment.compute != "cgroup":
         return
-    if options.kernel != "host":
+    if options.clock == "virtual":
         raise RunFailed(
-            "compute: cgroup limits the machine's own processors: add --kernel host, as root; "
-            "in the guest kernel compute is modelled (compute: model)"
+            "compute: cgroup limits real processors, and in virtual time work takes no time: add --clock real; "
+            "compute: model is for virtual time"
         )
-    if lacks := cgroup.missing():
-        raise RunFailed(f"this machine cannot do compute: cgroup: {lacks}. compute: model needs no control groups")
+    if options.kernel == "host":
+        if lacks := cgroup.missing():
+            raise RunFailed(f"this machine cannot do compute: cgroup: {lacks}. Leave out --kernel host: a guest can")
+        return
+    for name, node in experiment.nodes.items():
+        if (cpus_ppm := node.cpus_ppm or 0) > cgroup.PPM:
+            cpus = f"{cpus_ppm / cgroup.PPM:g} processors"
+            raise RunFailed(
+                f"{name} is to have {cpus}, and a guest has one: cpus: 100% at most, or --kernel host as root"
+            )
+
+
+def shared_processor(plan: Plan, options: RunOptions) -> Iterator[str]:
+    """What is to be known of quotas that come to more than the processor that a guest has."""
+    quotas_ppm = sum(host.cpus_ppm for host in plan.hosts)
+    if plan.compute == "cgroup" and options.kernel == "guest" and quotas_ppm > cgroup.PPM:
+        yield (
+            f"the quotas come to {quotas_ppm / cgroup.PPM:g} processors, and a guest has one: "
+            "hosts that compute at the same time get less than theirs"
+        )
 
 
 def replans(options: RunOptions) -> bool:
@@ -220,9 +240,9 @@ def emulate(
             else:
                 progress.phase(said["phase"])
 
-    limits = GuestOptions(options.clock or "virtual", options.memory, options.wall_limit_s)
+    limits = GuestOptions(options.clock or "virtual", options.memory, options.wall_limit_s, control_groups)
     if kernel is None:
-        host.run_on_host(folder, director, limits, show, control_groups=control_groups)
+        host.run_on_host(folder, director, limits, show)
     else:
         run_guest(kernel, folder, director, limits, show)
     if not (folder / "done.json").exists():

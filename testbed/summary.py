@@ -18,6 +18,7 @@ Definitions, on which every figure here rests:
   and the keys and values that were pulled after a switch. The first placement (epoch 1) is not a move.
 * *sessions*, when there are any: each round is a request, of one token. *first token*: from the arrival to the first
   answer; *tokens a second*: of one session, behind its first token. *replays*: lives that a lost one was followed by.
+* *groups*, with `compute: cgroup`: what the kernel held each host to, and what it counted of it.
 * *handovers*: each as it was asked for and as the phone's own probes measured it; null where no answer came again.
 * *cache*, where a model has one: requests that a phone looked up among the answers it keeps, and those that it found.
 * *optimised*, where a model is: how, and how far the unsplit optimised model is off the plain one (worst input).
@@ -94,6 +95,7 @@ def summarise(records: Iterable[Record]) -> Summary:
         "handovers": _handovers(kinds["handover"]),
         "streams": _streams(run.get("streams", ()), requests),
         "links": _links(kinds["traffic"]),
+        **({"groups": _groups(kinds["group"])} if kinds["group"] else {}),
         "wall_s": end.get("wall_s"),
         "virtual_s": end["virtual_us"] / 1e6 if end else None,
         "versions": run.get("versions", {}),
@@ -310,3 +312,7 @@ def _links(traffic: Iterable[Record]) -> dict[str, dict[str, dict[str, int]]]:
         fields = ("tx_bytes", "tx_packets", "dropped")
         found[record["link"]][record["direction"]] = {name: record[name] for name in fields}
     return dict(found)
+
+
+def _groups(records: Iterable[Record]) -> dict[str, dict[str, int | None]]:
+    return {r["node"]: {name: r[name] for name in r if name not in ("kind", "t_us", "node")} for r in records}

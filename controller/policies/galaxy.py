@@ -3,23 +3,25 @@
 Galaxy itself is tensor parallel: at head level, with its all-gathers and reduce-scatters, it is
 `controller.heads.galaxy`. As long as what runs is cut between layers only, its shares are runs of layers: each node
 in proportion to its free compute, the phone's own first, then the fastest; a run ends earlier where memory does,
-and the rest goes to the nodes behind. Option `devices` (4): how many nodes share, fewer when so many do not hold or
+and the rest goes to the nodes behind. Layers that could be placed by parts stay whole, unless memory ends in the middle
+of one. Option `devices` (4): how many nodes share, of those that may have anything; fewer when so many do not hold or
 reach the whole.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from controller.cost import speed_now
-from controller.model import Problem
-from controller.policies.rival import Rival, Scene
+from controller.model import Block, Problem
+from controller.policies.headrival import HeadRival
+from controller.policies.rival import Scene
 from controller.policies.start import number
 from controller.table import Floats, Row
 
 
-class Galaxy(Rival):
+class Galaxy(HeadRival):
     rule = "Galaxy's shares by layer"
     redo = "never"
 
@@ -29,8 +31,9 @@ class Galaxy(Rival):
 
     def row(self, scene: Scene) -> Row | None:
         speed = speed_now(scene.table, scene.snapshot)
-        fastest = np.argsort(-speed, kind="stable").tolist()
-        ring = [scene.source, *(n for n in fastest if n != scene.source)]
+        may = np.asarray(scene.table.chain(scene.stream).allowed.any(axis=0))
+        fastest = [n for n in np.argsort(-speed, kind="stable").tolist() if may[n]]
+        ring = sorted(fastest, key=lambda n: n != scene.source)
         for size in range(min(self._devices, len(ring)), 0, -1):
             for nodes in (ring[:size], fastest[:size]):
                 row = runs_by_share(scene, nodes, speed)
@@ -45,10 +48,18 @@ def runs_by_share(scene: Scene, nodes: list[int], speed: Floats) -> Row | None:
     total = float(speed[nodes].sum())
     if total <= 0:
         return None
-    ends = np.round(np.cumsum(speed[nodes]) / total * scene.blocks).astype(int).tolist()
+    blocks = scene.table.problem.models[scene.table.streams[scene.stream].model].blocks
+    cuts = np.array([i for i in range(len(blocks) + 1) if i in {0, len(blocks)} or _begins(blocks, i)])
+    shares = np.round(np.cumsum(speed[nodes]) / total * scene.blocks)
+    ends = [int(cuts[np.abs(cuts - share).argmin()]) for share in shares]
     row: Row = ()
     for node, end in zip(nodes, ends, strict=True):
         goal = scene.blocks if node == nodes[-1] else end
         while len(row) < goal and scene.overfull((*row, node)) is None:
             row = (*row, node)
     return row if len(row) == scene.blocks else None
+
+
+def _begins(blocks: Sequence[Block], i: int) -> bool:
+    """Whether a unit begins with that block."""
+    return not blocks[i].part or blocks[i].unit != blocks[i - 1].unit

@@ -16,16 +16,16 @@ breadth 12, placement; of the objective (`controller.objective`) utilisation_ms 
 max_utilisation and max_link_share (no limit).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from controller.cost import UNREACHABLE_US, Base, Forecast
+from controller.cost import UNREACHABLE_US, Forecast, Outlook
 from controller.model import Candidate, Decision, Latency, Placement, Problem, Snapshot, Trigger
 from controller.moves import action_of, move_cost
 from controller.objective import Objective
 from controller.planner import Plan, Planner, weights_without
-from controller.policies.start import named, number, pinned_rows, start
+from controller.policies.start import number, pinned_rows, start
 from controller.table import Row, Rows, Table
 
 ALTERNATIVES = 2  # single-node candidates shown
@@ -42,7 +42,8 @@ class View:
     weights: Mapping[str, float]
     looked: tuple[str, ...]
     forbidden: frozenset[str]  # streams that may not stay where they are, by privacy or a limit
-    others: Base  # the streams that are not looked at
+    outlook: Outlook  # beside the streams that are not looked at
+    names: Mapping[str, tuple[str, ...]]  # of the rows
 
 
 class Joint:
@@ -104,14 +105,16 @@ class Joint:
         rows = {stream: self._table.row(nodes) for stream, nodes in current.nodes.items()}
         weights = {stream: self._sla_weight if stream in late else 1.0 for stream in rows}
         forecast = Forecast(self._table, snapshot)
-        forecast.learn(rows)
         forbidden = self._forbidden(forecast, rows)
         order = sorted(rows, key=lambda stream: (-weights[stream], stream))
         order = self._few(forecast, rows, order, {*late, *forbidden})
         plan = self._planner.plan(snapshot, order, weights, rows, forecast=forecast)
         weights = weights_without(weights, plan.stranded)
-        others = forecast.base({s: row for s, row in rows.items() if s not in order}, weights)
-        view = View(snapshot, forecast, rows, weights, tuple(order), forbidden, others)
+        names = {stream: current.nodes[stream] for stream in sorted(rows)}
+        outlook = plan.outlook
+        if plan.stranded:  # they are not planned for, and yet looked at
+            outlook = Outlook(forecast, weights, {s: row for s, row in rows.items() if s not in order})
+        view = View(snapshot, forecast, rows, weights, tuple(order), forbidden, outlook, names)
         keep = self._candidate(view, "keep", rows)
         bound = round(plan.bound_us)
         if plan.rows is None or len(plan.stranded) == len(order):
@@ -156,7 +159,7 @@ class Joint:
         return replace(
             draft,
             action=action_of(view.current, best),
-            placement=Placement(self._asked_epoch, named(self._table, best)),
+            placement=Placement(self._asked_epoch, chosen.nodes),
             candidates=(replace(keep, why_not="the gain of moving is worth its cost"), chosen, *others),
             reason=said,
         )
@@ -195,9 +198,8 @@ class Joint:
     def _gain_us(self, view: View, best: Rows) -> float:
         """What is saved within the horizon: latency of all requests, by weight, and the rest of the objective."""
         moved = {s: row for s, row in best.items() if row != view.current[s]}
-        near = set(self._beside(view, moved))
-        before, after = ({s: rows[s] for s in rows if s in near} for rows in (view.current, best))
-        was, becomes = self._latencies(view, view.current, before), self._latencies(view, best, after)
+        near = self._beside(view, moved)
+        was, becomes = self._latencies(view, view.current, near), self._latencies(view, best, near)
         requests = {s: self._horizon_us / stream.period_us for s, stream in self._table.streams.items()}
         saved = sum(view.weights[s] * (was[s].total_us - becomes[s].total_us) * requests[s] for s in was)
         if self._objective.latency_alone:
@@ -205,22 +207,16 @@ class Joint:
         rest = [self._total(view, rows) - view.forecast.total_us(rows, view.weights) for rows in (view.current, best)]
         return saved + (rest[0] - rest[1]) * max(requests.values())
 
-    def _beside(self, view: View, moved: Rows) -> Iterator[str]:
+    def _beside(self, view: View, moved: Rows) -> list[str]:
         """The streams that use any node or path which one that moves uses now or then; no other waits otherwise."""
-        uses = [view.forecast.use(s, row) for s, new in moved.items() for row in (view.current[s], new)]
-        nodes = {n for use in uses for n, _ in use.visits}
-        paths = {(a, b) for use in uses for a, b, _, _ in use.carries}
-        for stream, row in view.current.items():
-            use = view.forecast.use(stream, row)
-            if stream in moved or any(n in nodes for n, _ in use.visits) or any(c[:2] in paths for c in use.carries):
-                yield stream
+        legs = self._table.legs
+        places = frozenset().union(*(legs(s, row).places for s in moved for row in (moved[s], view.current[s])))
+        return [s for s, row in view.current.items() if not places.isdisjoint(legs(s, row).places)]
 
     @staticmethod
-    def _latencies(view: View, rows: Rows, of: Rows | None = None) -> dict[str, Latency]:
+    def _latencies(view: View, rows: Rows, of: Iterable[str] | None = None) -> dict[str, Latency]:
         """Of the streams looked at, or those of `of`, when all of `rows` are placed together."""
-        looked = {s: rows[s] for s in view.looked}
-        load = view.forecast.load(looked, {}, base=view.others.load)
-        return view.forecast.latencies_in(load, looked if of is None else of)
+        return view.outlook.latencies({s: rows[s] for s in view.looked}, of)
 
     def _fewer_moves(self, view: View, best: Rows) -> dict[str, Row]:
         """Takes back each stream's move that does not itself bring `min_gain` of the latency it would then have."""
@@ -259,13 +255,14 @@ class Joint:
         size, time = move_cost(self._table, view.current, rows, view.snapshot)
         found = self._latencies(view, rows)
         predicted = {s: found[s] for s in sorted(found)}
-        return Candidate(name, named(self._table, rows), predicted, size, time)
+        nodes = {**view.names, **{s: self._table.names(rows[s]) for s in view.looked}}
+        return Candidate(name, nodes, predicted, size, time)
 
     def _total(self, view: View, rows: Rows) -> float:
         """The objective: of the streams looked at, and what they make the others wait."""
         if self._objective.latency_alone:
             looked = {s: rows[s] for s in view.looked}
-            return view.forecast.total_us(looked, view.weights, view.others) - view.others.total_us
+            return view.outlook.total_us(looked)
         return self._objective.total_us(self._table, view.forecast, rows, view.weights, view.current)
 
 

@@ -1,8 +1,13 @@
 """What is cheaper when slices of a generation move: to copy their keys and values, or to compute them again. Pure.
 
 copying   each node pulls what it lacks, all of them at once: bytes / rate of each way, and two ways there and back
+replica   the same, of the last token alone where a node goes on that has stood by
 again     the input in one round, all tokens since in the next, through all slices: of each block the larger of
           FLOPs / speed and bytes / speed of the memory, as its node will take, and the ways between
+
+To keep a replica costs its way all the time, a token's rows each round. Summed up over a session these are all its rows
+once, whatever the pace; a loss, or a move to who stands by, saves computing them there. Kept up it is where that sum
+takes less than `RISK` of what would be saved: as if one session in ten lost its place.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +18,7 @@ from nodes.slices import BlockCost, rows_bytes, step_work
 
 WAYS = 4  # of a connection that is made for it, and the request: there and back, twice
 ENDLESS = float("inf")
+RISK = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,7 @@ class Transfer:
     first: int
     last: int
     heads: int = 0  # of each block; 0: all
+    stood_by: bool = False  # the target has kept up with it: it lacks the last token, if any
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +59,25 @@ def copy_us(
     sizes: dict[tuple[str, str], int] = {}
     for transfer in transfers:
         blocks, pair = range(transfer.first, transfer.last), (transfer.source, transfer.target)
-        size = sum(rows_bytes(costs[block], begin, end, transfer.heads) for block in blocks)
+        first = max(begin, end - 1) if transfer.stood_by else begin
+        size = sum(rows_bytes(costs[block], first, end, transfer.heads) for block in blocks)
         sizes[pair] = sizes.get(pair, 0) + size
     return max((_over(reaches.get(pair), size, WAYS) for pair, size in sizes.items()), default=0.0)
+
+
+def replica_pays(costs: Sequence[BlockCost], kept: Transfer, tokens: int, speed: Speed, reach: Reach | None) -> bool:
+    """Whether to keep up with a session of so many tokens costs little beside computing them at the target's speed."""
+    upkeep_us = copy_us(costs, 0, tokens, [kept], {} if reach is None else {(kept.source, kept.target): reach})
+    again = sum(
+        speed.effort([step_work(costs, block, block + 1, 0, tokens)]) * _share(costs[block], kept.heads)
+        for block in range(kept.first, kept.last)
+    )
+    return upkeep_us <= RISK * again * 1e6 / speed.flops_per_s
+
+
+def _share(cost: BlockCost, heads: int) -> float:
+    """Of a block's work, what so many heads of it are; 0: all."""
+    return heads / cost.split.movable if heads and cost.split is not None else 1.0
 
 
 def rounds_us(  # noqa: PLR0917 what is computed, where, and what is known of it

@@ -9,14 +9,14 @@ a session is, and which round is next, is in `generation`.
 import threading
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from nodes.agent import Record
 from nodes.clock import Alarm, Clock, Timer
 from nodes.compute.processor import Speed
 from nodes.costing.kvcost import ENDLESS, Reach, Stop, Transfer, copy_us, rounds_us
-from nodes.phone.generation import LOST, Generate, Round, Session, transfers, witnesses
+from nodes.phone.generation import LOST, Generate, Round, Session, witnesses
 from nodes.phone.streams import Samples, StreamSpec
 from nodes.proto.data_pb2 import Header, Held, Hop
 from nodes.slices import Costs
@@ -195,28 +195,35 @@ class Chats:
     def _cheaper_anew(self, chat: _Chat, route: Sequence[Hop], epoch: int) -> bool:
         """What is reckoned to take longer until the next token; the choice is recorded."""
         session, known, costs = chat.session, self._known, self._costs[chat.stream.model]
-        moved = [pair for hop in route for pair in transfers(session.held, hop)]
-        copies = [Transfer(old.address, address, old.first, old.last, len(old.heads)) for address, old in moved]
+        copies = [
+            Transfer(old.address, address, old.first, old.last, len(old.heads), stood_by)
+            for address, old, stood_by in session.lacking(route)
+        ]
+        replica = session.resuming or any(copy.stood_by for copy in copies)
         stops = [Stop(hop.address, hop.first, hop.last) for hop in route]
         speeds = {hop.address: known.speeds[hop.node] for hop in route if hop.node in known.speeds}
         length, said = session.length, len(session.tokens)
         before = sum(t_us <= known.copied_us for t_us in chat.came_us) if known.copied_us else 0
-        begin = session.prompt + before - 1 if before else 0
+        begin = session.prompt + before - 1 if before and not session.resuming else 0
 
         def takes_us(*rounds: tuple[int, int]) -> float:
             return rounds_us(costs, rounds, self._address, stops, speeds, known.reaches)
 
-        go_on_us = copy_us(costs, begin, length, copies, known.reaches) + takes_us((length, 1))
+        next_us = takes_us((length, 1))
+        go_on_us = copy_us(costs, begin, length, copies, known.reaches) + next_us
+        alone = [replace(copy, stood_by=False) for copy in copies]
+        copy_alone_us = ENDLESS if session.resuming else copy_us(costs, begin, length, alone, known.reaches) + next_us
         again_us = takes_us((0, session.prompt), (session.prompt, said))
         self._record(
             "kv_choice",
             self._clock.now_us(),
             session=session.name,
             epoch=epoch,
-            choice="prefill" if again_us < go_on_us else "copy",
+            choice="prefill" if again_us < go_on_us else "replica" if replica else "copy",
             tokens=[begin, length],
-            copy_us=None if go_on_us == ENDLESS else round(go_on_us),
-            prefill_us=None if again_us == ENDLESS else round(again_us),
+            copy_us=_known_us(copy_alone_us),
+            replica_us=_known_us(go_on_us if replica else ENDLESS),
+            prefill_us=_known_us(again_us),
         )
         return again_us < go_on_us
 
@@ -314,6 +321,10 @@ class Chats:
             replays=chat.replays,
             resumes=chat.resumes,
         )
+
+
+def _known_us(us: float) -> int | None:
+    return None if us == ENDLESS else round(us)
 
 
 def _header(chat: _Chat, now: Round, id: int) -> Header:

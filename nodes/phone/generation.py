@@ -135,6 +135,31 @@ class Session:
         """Whether keys and values would have to travel."""
         return any(True for hop in route for _ in transfers(self.held, hop))
 
+    def lacking(self, route: Sequence[Hop]) -> Iterator[tuple[str, Held, bool]]:
+        """What would travel, and to which address; whether the node there has stood by, and lacks the last token alone.
+
+        After a loss it comes from who has stood by, if anybody has; whoever has lacks nothing then.
+        """
+        replicas = [held for hop in self.held for held in _replicas(hop)]
+        for hop in route:
+            for address, old in transfers(self.held, hop):
+                standing = [one for one in replicas if covers(one, old)]
+                if any(one.address == address for one in standing):
+                    yield from [] if self._resumes else [(address, old, True)]
+                elif self._resumes and standing:
+                    yield (
+                        address,
+                        Held(address=standing[0].address, first=old.first, last=old.last, heads=old.heads),
+                        False,
+                    )
+                else:
+                    yield address, old, False
+
+    @property
+    def resuming(self) -> bool:
+        """The next round is the first after a loss, and goes on from what others have."""
+        return self._resumes
+
     def touches(self, nodes: Collection[str]) -> bool:
         return _touches(self.held, nodes)
 
@@ -142,6 +167,12 @@ class Session:
 def sources(held: Sequence[Hop], hop: Hop) -> list[Held]:
     """Who has caches of the blocks of a hop, other than its own node."""
     return _elsewhere(held, hop.address, hop)
+
+
+def covers(one: Held, other: Held) -> bool:
+    """Whether all blocks and heads of the other are among those of the one."""
+    inside = one.first <= other.first and other.last <= one.last
+    return inside and (not one.heads or (bool(other.heads) and set(other.heads) <= set(one.heads)))
 
 
 def transfers(held: Sequence[Hop], hop: Hop) -> Iterator[tuple[str, Held]]:

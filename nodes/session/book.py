@@ -109,10 +109,16 @@ class Book:
         return any(model == name and has(held, slot) for name, held in self.follows)
 
     def cut(self, held: Life, slots: Collection[Slot], tokens: int) -> None:
-        """Of blocks with more than so many tokens the rest goes; `writing` is held, too."""
-        for block in {slot.block for slot in slots if held.rows.get(slot, 0) > tokens}:
-            held.kept.cut(block, tokens)
-            held.rows.update({s: min(n, tokens) for s, n in held.rows.items() if s.block == block})
+        """Of what has more than so many tokens the rest goes, and nothing of other heads; `writing` is held, too."""
+        over = {slot for slot in slots if held.rows.get(slot, 0) > tokens}
+        for block in {slot.block for slot in over}:
+            mine = {slot for slot in over if slot.block == block}
+            others = any(
+                slot.block == block and count > tokens for slot, count in held.rows.items() if slot not in mine
+            )
+            for head in [slot.head for slot in mine] if others else [WHOLE]:
+                held.kept.cut(block, tokens, head)
+        held.rows.update(dict.fromkeys(over, tokens))
 
     def open(self, name: str, model: str, life: int) -> Life:
         held = self.held.get(name)

@@ -78,9 +78,14 @@ class Caches:
         self._caches.pop(self._units[block].name, None)
         self._heads.pop(block, None)
 
-    def cut(self, block: int, tokens: int) -> None:
-        whole = self._caches.get(self._units[block].name)
-        for cache in [*([whole] if whole else []), *self._heads.get(block, {}).values()]:
+    def cut(self, block: int, tokens: int, head: int = WHOLE) -> None:
+        if head != WHOLE:
+            held = self._apart(block)
+            caches = [held[head]] if head in held else []
+        else:
+            whole = self._caches.get(self._units[block].name)
+            caches = [*([whole] if whole else []), *self._heads.get(block, {}).values()]
+        for cache in caches:
             cache.length = min(cache.length, tokens)
 
     def _tensors(self, block: int, head: int) -> Mapping[str, torch.Tensor]:

@@ -1,8 +1,9 @@
 """Keeping up with what other nodes hold of sessions, so that it is here when one of them is lost: a thread a source.
 
 Rules: one request a source is under way, so a slow way makes the copies older and nothing else; each asks for what came
-behind the rows that are here, and is answered when there is any (nodes/wire/kvshipping.py). A source that does not
-answer is asked again after a while. What is copied stands by (nodes/session/sessions.py).
+behind the rows that are here, and is answered when there is any (nodes/wire/kvshipping.py). After an answer that was
+not full a moment passes, so that a few tokens come together: they are said again in one round if they are lacking. A
+source that does not answer is asked again after a while. What is copied stands by (nodes/session/sessions.py).
 
     replicas = Replicas(sessions, clock, sealing);  replicas.follow([("chat", held)]);  replicas.close()
 """
@@ -20,6 +21,7 @@ from nodes.wire import kvshipping, shipping
 from nodes.wire.sealing import Sealing
 
 PAUSE_S = 0.5  # after a request that was for nothing
+PACE_S = 0.1  # after one that brought all that there was
 
 
 @dataclass(slots=True, eq=False)
@@ -64,24 +66,29 @@ class Replicas:
         request = kvshipping.news_request(source.held, source.model)
         while not source.over.is_set():
             with shipping.way(source.held.address, request, self._sealing) as source.channel:
-                while self._ask(source, source.channel):
-                    pass
+                while (came_bytes := self._ask(source, source.channel)) is not None:
+                    if came_bytes < kvshipping.NEWS_MAX_BYTES // 2:
+                        source.over.wait(PACE_S)
             source.over.wait(PAUSE_S)
 
-    def _ask(self, source: _Source, channel: grpc.Channel) -> bool:
-        """False: it was for nothing, the way is opened anew."""
+    def _ask(self, source: _Source, channel: grpc.Channel) -> int | None:
+        """How many bytes came; None: it was for nothing, the way is opened anew."""
         if source.over.is_set():
-            return False
+            return None
         model, held, begun_us = source.model, source.held, self._clock.now_us()
         known, limit_bytes = self._sessions.known(model, held), self._sessions.news_bytes(model, held)
         try:
             news = kvshipping.news(channel, held, model, known, limit_bytes, self._sealing)
         except (shipping.ShippingError, ValueError):  # ValueError: the channel was closed as the source was left
-            return False
+            return None
         if source.over.is_set():
-            return False
+            return None
         taken = [self._sessions.take_news(rows, blocks, begun_us) for rows, blocks in news]
-        return not taken or any(taken)
+        if taken and not any(taken):
+            return None
+        return sum(
+            tensor.size_bytes for _, blocks in news for tensors in blocks.values() for tensor in tensors.values()
+        )
 
 
 def _leave(source: _Source) -> None:

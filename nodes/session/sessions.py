@@ -305,12 +305,14 @@ class Sessions:
             with self._lock:
                 if self._book.held.get(rows.session) is not held or held.life != rows.life:
                     return GONE
-                if all(held.rows.get(slot, 0) >= rows.end for slot in slots):
+                short = {slot for slot in slots if held.rows.get(slot, 0) < rows.end}
+                blocks_short = {slot.block for slot in short}
+                slots = [slot for slot in slots if slot in short or (not rows.heads and slot.block in blocks_short)]
+                if not slots:
                     return ""
-                if held.standby.issuperset(slots):
-                    self._book.cut(held, slots, rows.begin)
-                if any(held.rows.get(slot, 0) != rows.begin for slot in slots):
+                if any(held.rows.get(slot, 0) < rows.begin for slot in slots):
                     return GONE
+                self._book.cut(held, slots, rows.begin)  # some came by another way
             if sum(tensor.size_bytes for b in blocks.values() for tensor in b.values()) != self._bytes(rows):
                 return f"{rows.address} has no {rows.end} tokens of it"
             return self._put(held, rows, blocks, slots)

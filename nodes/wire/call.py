@@ -4,7 +4,8 @@ gRPC's own iterators hand each message to a thread that sends and each answer to
 way that is the longest part (docs/dataplane.md). This stands on what they are made of, as gRPC's blocking calls do.
 It is no promise of grpcio's: its version is pinned, and tests/unit/test_transport_call.py sees when it changes.
 
-Rules: one message at a time, the next after `SENT`; what was begun is read to its end, else the stream is never freed.
+Rules: one message at a time, the next after `SENT`; what was begun is read to its end, else the stream is never freed;
+events are read by one thread at a time, whose others know of.
 """
 
 import threading
@@ -24,7 +25,7 @@ class Event(Enum):
 
 
 SENT: Final = Event.SENT
-_BEGUN, _MESSAGE, _ENDED = object(), object(), object()
+_BEGUN, _MESSAGE, _ENDED, _NOW = object(), object(), object(), object()
 
 
 class Ended(Exception):
@@ -48,6 +49,7 @@ class Call:
             (cygrpc.ReceiveStatusOnClientOperation(NO_FLAGS), _ENDED),
         ]
         self._due = len(begun)  # operations whose events were not read
+        self._status: Any = None
         self._call = channel._channel.segregated_call(
             cygrpc.PropagationConstants.GRPC_PROPAGATE_DEFAULTS,
             method.encode(),
@@ -61,31 +63,55 @@ class Call:
 
     def send(self, message: bytes) -> bool:
         """Gives a message to the network; False: the stream is over. Never blocks."""
-        return self._begin(cygrpc.SendMessageOperation(message, NO_FLAGS), SENT)
+        return self._begin((cygrpc.SendMessageOperation(message, NO_FLAGS),), SENT)
 
     def cancel(self) -> None:
         self._call.cancel(grpc.StatusCode.CANCELLED.value[0], "cancelled here")
 
+    @property
+    def ended(self) -> bool:
+        """Its end was read."""
+        return self._status is not None
+
     def __iter__(self) -> Iterator[bytes | Event]:
         """The peer's messages, and `SENT` after each of ours; raises `Ended` unless the peer ended the stream well."""
-        status: Any = None
         while self._due:
-            event = self._call.next_event()
-            with self._lock:
-                self._due -= 1
-            (*_, operation) = event.batch_operations
-            if event.tag is _ENDED:
-                status = operation
-            elif event.tag is SENT and event.success:
-                yield SENT
-            elif event.tag is _MESSAGE and (message := operation.message()) is not None:
-                self._begin(cygrpc.ReceiveMessageOperation(NO_FLAGS), _MESSAGE)
-                yield message
-        if status.code():
-            raise Ended(CODES[status.code()], status.details())
+            event = self._read()
+            if isinstance(event, bytes | Event):
+                yield event
+        if self._status.code():
+            raise Ended(CODES[self._status.code()], self._status.details())
 
-    def _begin(self, operation: Any, tag: object) -> bool:
+    def collect(self) -> list[bytes | Event]:
+        """What has happened and was not read, as iterating gives it; never blocks, whether the stream ended or not.
+
+        To do nothing is done at once: what comes before its event was there before.
+        """
+        found: list[bytes | Event] = []
+        if self._begin((), _NOW):
+            while (event := self._read()) is not _NOW:
+                if isinstance(event, bytes | Event):
+                    found.append(event)
+        return found
+
+    def _read(self) -> object:
+        event = self._call.next_event()
         with self._lock:
-            begun = bool(self._call.operate((operation,), tag))
+            self._due -= 1
+        if event.tag is SENT:
+            return SENT if event.success else None
+        if event.tag is _ENDED:
+            (self._status,) = event.batch_operations
+        elif event.tag is _MESSAGE:
+            (operation,) = event.batch_operations
+            message: bytes | None = operation.message()
+            if message is not None:
+                self._begin((cygrpc.ReceiveMessageOperation(NO_FLAGS),), _MESSAGE)
+            return message
+        return event.tag
+
+    def _begin(self, operations: tuple[Any, ...], tag: object) -> bool:
+        with self._lock:
+            begun = bool(self._call.operate(operations, tag))
             self._due += begun
         return begun

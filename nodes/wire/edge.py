@@ -1,11 +1,12 @@
 """The way to one peer: what waits, what is on its way, what was acked, and the stream that it goes over.
 
 Who sends puts the first frame on the stream himself; the frames behind it follow as there is room, by the edge's own
-thread, which opens the stream and reads its acks. Nothing is handed from thread to thread on the way of a small tensor.
+thread, which opens the stream and reads its events. Nothing is handed from thread to thread on a small tensor's way.
 
 An ack costs as much as a small tensor. So of small ones that come close behind each other only one in `ASK_EVERY_US`
 asks for its ack, and the acks of those before it come along; when no other follows, the edge asks at the end of that
-time.
+time. Until then the edge's thread rests, since it would be woken only to hear that a frame has left: who sends the next
+one sees that himself. What rests is woken when an ack was asked for, when a frame has not left at once, and at the end.
 """
 
 import threading
@@ -47,13 +48,17 @@ class Parcel:
 
 
 class Sending:
-    """What one stream is given to send, by one thread at a time: `busy` is the right to, and goes with the frame."""
+    """What one stream is given to send, by one thread at a time: `busy` is the right to, and goes with the frame.
 
-    __slots__ = ("busy", "call", "frames")
+    `resting`: nobody waits for the stream's events, and who sends collects them.
+    """
+
+    __slots__ = ("busy", "call", "frames", "resting")
 
     def __init__(self, call: Call) -> None:
         self.call = call
         self.busy = True
+        self.resting = False
         self.frames: Iterator[bytes] = iter(())  # of the parcel that was taken last
 
 
@@ -81,9 +86,9 @@ class Edge:
         self._clock = clock
         self._timer = timer
         self._lost = lost
-        # two, so that an ack wakes nobody who waits for work; both have the one lock
-        lock = threading.RLock()
-        self._work, self._ends = threading.Condition(lock), threading.Condition(lock)
+        self._lock = threading.RLock()
+        # more than one, so that an ack wakes nobody who waits for work
+        self._work, self._ends, self._events = (threading.Condition(self._lock) for _ in range(3))
         self._waiting: deque[Parcel] = deque()
         self._unacked: dict[Key, Parcel] = {}
         self._acks = 0
@@ -102,7 +107,7 @@ class Edge:
         Raises `Busy`; an idle edge takes any size, and every edge an error: it is small, and the phone waits for it.
         """
         parcel = Parcel(header, tensor, deadline_us)
-        with self._work:
+        with self._lock:
             if tensor and self._held_bytes and self._held_bytes + parcel.size_bytes > self._limit_bytes:
                 raise Busy(f"{self.address}: {self._held_bytes} bytes are on their way, at most {self._limit_bytes}")
             self._held_bytes += parcel.size_bytes
@@ -119,13 +124,13 @@ class Edge:
     @property
     def rate_bps(self) -> int:
         """What the way to the peer was last seen to carry; 0: not known."""
-        with self._work:
+        with self._lock:
             return self._goodput.rate_bps
 
     def await_end(self, header: Header, limit_us: int) -> None:
         """Waits until what was sent with this header was acked or lost."""
         key = key_of(header)
-        with self._work:
+        with self._lock:
             self._ends.wait_for(
                 lambda: key not in self._unacked and all(parcel.key != key for parcel in self._waiting), limit_us / 1e6
             )
@@ -133,11 +138,11 @@ class Edge:
     def drain(self, limit_us: int) -> None:
         """Waits until everything was acked or lost."""
         self._ask()
-        with self._work:
+        with self._lock:
             self._ends.wait_for(lambda: not self._waiting and not self._unacked, limit_us / 1e6)
 
     def close(self) -> None:
-        with self._work:
+        with self._lock:
             self._closed = True
             self._work.notify_all()
             self._hang_up()
@@ -153,7 +158,7 @@ class Edge:
 
     def _await_work(self) -> bool:
         """Waits until there is something to send and the backoff is over; False: closed."""
-        with self._work:
+        with self._lock:
             if self._failures:
                 pause_us = BACKOFF_US[min(self._failures, len(BACKOFF_US)) - 1]
                 self._work.wait_for(lambda: self._closed, pause_us / 1e6)
@@ -164,7 +169,7 @@ class Edge:
         """Sends and takes acks until the stream ends; why it did."""
         call = Call(channel, DELIVER)
         sending = Sending(call)
-        with self._work:
+        with self._lock:
             self._sending = sending
             if self._closed:
                 self._hang_up()
@@ -173,10 +178,9 @@ class Edge:
             for event in call:
                 if event is SENT:
                     self._push(sending)
-                elif len(event) % ACK.size:
-                    call.cancel()
                 else:
-                    self._acked(list(ACK.iter_unpack(event)))
+                    self._answered(call, event)
+                self._rest(sending)
         except Ended as end:
             return f"{end.code.name}: {told(end.details, self._identity)}"
         return "the peer ended the stream"
@@ -184,13 +188,31 @@ class Edge:
     def _hang_up(self) -> None:
         """Nothing more is taken for the stream of now, and it ends. The lock is held."""
         if self._sending is not None:
+            self._attend()
             self._sending.call.cancel()
             self._sending = None
 
+    def _rest(self, sending: Sending) -> None:
+        with self._lock:
+            sending.resting = self._unasked and not sending.busy and self._sending is sending
+            self._events.wait_for(lambda: not sending.resting)
+
+    def _attend(self) -> None:
+        """The stream's events are waited for again. The lock is held."""
+        if self._sending is not None and self._sending.resting:
+            self._sending.resting = False
+            self._events.notify_all()
+
     def _push(self, sending: Sending) -> None:
         """Gives the stream its next frame, if there is one; who calls has the right to send."""
+        while (frame := self._next(sending)) is not None:
+            sending.call.send(frame)
+            if not self._left(sending):
+                return
+
+    def _next(self, sending: Sending) -> bytes | None:
         while (frame := next(sending.frames, None)) is None:
-            with self._work:
+            with self._lock:
                 if self._sending is sending and self._waiting:
                     parcel = self._waiting.popleft()
                     self._taken(parcel)
@@ -200,8 +222,28 @@ class Edge:
                     sending.frames = iter((ASK,))
                 else:
                     sending.busy = False
-                    return
-        sending.call.send(frame)
+                    return None
+        return frame
+
+    def _left(self, sending: Sending) -> bool:
+        """Whether the frame is seen to have left; if not, who waits for the events will see it."""
+        with self._lock:
+            if not sending.resting:
+                return False
+            events = sending.call.collect()
+            for event in events:
+                if event is not SENT:
+                    self._answered(sending.call, event)
+            left = SENT in events
+            if not left or sending.call.ended:
+                self._attend()
+            return left
+
+    def _answered(self, call: Call, message: bytes) -> None:
+        if len(message) % ACK.size:
+            call.cancel()
+        else:
+            self._acked(list(ACK.iter_unpack(message)))
 
     def _taken(self, parcel: Parcel) -> None:
         """It is on its way from now on. The lock is held."""
@@ -222,10 +264,11 @@ class Edge:
 
     def _asked(self, now_us: int) -> None:
         self._asked_us, self._unasked, self._asking = now_us, False, False
+        self._attend()
 
     def _ask(self) -> None:
         """For what has not asked itself."""
-        with self._work:
+        with self._lock:
             sending = self._sending
             if sending is None or not self._unasked:
                 return
@@ -247,7 +290,7 @@ class Edge:
 
     def _acked(self, keys: list[Key]) -> None:
         """The last has asked; when the others arrived is not known."""
-        with self._work:
+        with self._lock:
             self._acks += len(keys)
             self._failures = 0
             parcels = [self._unacked.pop(key, None) for key in keys]
@@ -262,7 +305,7 @@ class Edge:
 
     def _break(self, why: str) -> None:
         """The stream is gone and what was not acked with it; what waits goes over the next one."""
-        with self._work:
+        with self._lock:
             self._sending, self._unasked, self._asking = None, False, False
             self._failures += 1
             gone = list(self._unacked.values())
@@ -277,7 +320,7 @@ class Edge:
             self._lose(parcel, why)
 
     def _expire(self, parcel: Parcel) -> None:
-        with self._work:
+        with self._lock:
             if parcel in self._waiting:
                 self._waiting.remove(parcel)
                 why = "not sent by the deadline"
@@ -293,7 +336,7 @@ class Edge:
         self._lose(parcel, why)
 
     def _give_up(self, parcel: Parcel, why: str) -> None:
-        with self._work:
+        with self._lock:
             if self._unacked.get(parcel.key) is not parcel:
                 return
             del self._unacked[parcel.key]

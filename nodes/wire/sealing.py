@@ -58,5 +58,7 @@ class Sealing:
 
 def door(address: str, *, sealed: bool) -> str:
     """ "10.0.0.4:5000" is where the sealed door "10.0.0.4:5001" is."""
+    if not sealed:
+        return address
     host, _, port = address.rpartition(":")
-    return f"{host}:{int(port) + 1}" if sealed else address
+    return f"{host}:{int(port) + 1}"

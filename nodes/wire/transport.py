@@ -10,9 +10,11 @@ an edge holds is bounded in bytes: a tensor beyond it is refused at once (BUSY),
 """
 
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 import grpc
@@ -20,6 +22,7 @@ from google.protobuf.message import DecodeError
 
 from nodes.proto.data_pb2 import Header, WeightsRequest
 from nodes.wire import codec
+from nodes.wire.accepted import Accepted
 from nodes.wire.codec import FrameError, Tensor
 from nodes.wire.sealing import Sealing, door
 from nodes.wire.tls import Identity, refusal
@@ -133,7 +136,7 @@ class DataServer:
         """How a stream that begins is served; None: there is no such method."""
         if call.method == DELIVER:
             intake = _Intake(self._receiver, self._sealing, self._admit)
-            return grpc.stream_stream_rpc_method_handler(intake.serve, request_deserializer=intake.found)
+            return grpc.stream_stream_rpc_method_handler(intake.serve)
         if call.method == WEIGHTS:
             return grpc.unary_stream_rpc_method_handler(self._weights)
         return None
@@ -178,10 +181,10 @@ Admit = Callable[[str, grpc.ServicerContext], bool]  # whether the peer came by 
 
 
 class _Intake:
-    """One stream of frames as it comes in.
+    """One stream of frames as it comes in, one at a time.
 
-    gRPC finds all messages of a server on one thread and wakes another for each. A small tensor is taken where it is
-    found and waits for nobody; a large one costs time that the other streams should not pay for.
+    A small tensor is taken where it is found and waits for nobody; a large one costs time that the other streams should
+    not pay for, so the stream's own thread takes it.
     """
 
     def __init__(self, receiver: Receiver, sealing: Sealing, admit: Admit) -> None:
@@ -190,20 +193,66 @@ class _Intake:
         self._admit = admit
         self._plain = True
         self._assembler = codec.Assembler()
-        self._acks: list[bytes] = []  # that wait
+        self._acks: list[bytes] = []  # that wait for one that is wanted
+        self._large: SimpleQueue[bytes | None] = SimpleQueue()  # frames for the stream's own thread; None: it is over
+        self._lock = threading.Lock()
+        self._leaving = False  # an answer is on its way out
+        self._answer = b""  # waits for it, and the stream with it
+        self._ends = False
+        self._broken = ""
 
-    def found(self, frame: bytes) -> bytes | _Taken:
-        return self._take(frame) if len(frame) <= SMALL_BYTES and self._assembler.idle else frame
-
-    def serve(self, frames: Iterator[bytes | _Taken], context: grpc.ServicerContext) -> Iterator[bytes]:
-        """The acks. Nothing is found before it was admitted, nor before what came before was taken."""
+    def serve(self, _: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        """Nothing is found before it was admitted, nor before what came before was taken."""
         self._plain = not self._admit("Deliver", context)
-        for frame in frames:
-            taken = frame if isinstance(frame, _Taken) else self._take(frame)
-            if taken.broken:
-                context.abort(grpc.StatusCode.INVALID_ARGUMENT, taken.broken)
-            if taken.ack:
-                yield taken.ack
+        self._stream = Accepted(context, self._found, self._sent, lambda: self._large.put(None))
+        self._stream.receive()
+        while (frame := self._large.get()) is not None:
+            self._go_on(self._take(frame))
+        if self._broken:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, self._broken)
+        return iter(())
+
+    def _found(self, frame: bytes | None) -> None:
+        if frame is None:
+            self._end()
+        elif len(frame) <= SMALL_BYTES and self._assembler.idle:
+            self._go_on(self._take(frame))
+        else:
+            self._large.put(frame)
+
+    def _go_on(self, taken: _Taken) -> None:
+        """Answers, and asks for the next frame; not before the last answer but one has left."""
+        if taken.broken:
+            self._broken = taken.broken
+            self._end()
+            return
+        if taken.ack:
+            with self._lock:
+                if self._leaving:
+                    self._answer = taken.ack
+                    return
+                self._leaving = True
+            self._stream.send(taken.ack)
+        self._stream.receive()
+
+    def _sent(self) -> None:
+        with self._lock:
+            answer, self._answer = self._answer, b""
+            self._leaving = bool(answer)
+            ends = self._ends and not answer
+        if answer:
+            self._stream.send(answer)
+            self._stream.receive()
+        elif ends:
+            self._large.put(None)
+
+    def _end(self) -> None:
+        """When the last answer has left."""
+        with self._lock:
+            self._ends = True
+            if self._leaving:
+                return
+        self._large.put(None)
 
     def _take(self, frame: bytes) -> _Taken:
         if frame == ASK:

@@ -9,8 +9,9 @@ import grpc
 
 from controller.model import Slice, Snapshot
 from controller.ports import Prepared, PrepareFailed, ReleaseFailed
+from nodes.compute.processor import Speed
 from nodes.costing.costs import costs
-from nodes.costing.kvcost import Reach, Transfer, copy_us
+from nodes.costing.kvcost import Reach, Transfer, copy_us, replica_pays
 from nodes.costing.profile import step_costs
 from nodes.permit import Permit, Zones
 from nodes.phone.generation import heads_of
@@ -19,8 +20,9 @@ from nodes.proto import agent_pb2, agent_pb2_grpc, data_pb2
 from nodes.session.sessions import COPY_AHEAD_S
 from testbed.emulation.problem import classes_of, zones_over
 from testbed.emulation.sessions import sessions_of
-from testbed.emulation.standby import Kept, candidates, standbys
+from testbed.emulation.standby import Kept, candidates, followed, standbys
 from testbed.plan import Plan
+from testbed.quantity import PPM
 
 DATA_PORT = 5000
 STATUS_DEADLINE_S = 5.0
@@ -41,6 +43,7 @@ class Agents:
         self.down: frozenset[str] = frozenset()  # as they last said
         self.seen: Snapshot | None = None  # what is known of nodes and ways
         self._ahead: list[bool] = []  # of each slice since the last switch that lacks keys and values: copied ahead
+        self.standing: Mapping[Kept, str] = {}  # who stands by
         self._following: dict[str, agent_pb2.FollowRequest] = {}
         self._generating = {stream.model for stream in plan.streams if stream.generate}
         self._families = {model.name: model.family for model in plan.models}
@@ -68,8 +71,8 @@ class Agents:
         return found
 
     def standbys(self, routes: Mapping[str, tuple[Slice, ...]]) -> Mapping[Kept, str]:
-        """Who is to stand by what is kept along routes."""
-        if self.plan.kv != "replica":
+        """Who is to stand by what is kept along routes; with `kv: auto` of those who are named, where it pays."""
+        if self.plan.kv != "replica" and not (self.plan.kv == "auto" and self.plan.standby):
             return {}
 
         def grows(model: str, first: int, last: int) -> bool:
@@ -77,14 +80,41 @@ class Agents:
             return any(cost and cost.kv_bytes_per_token for cost in steps)
 
         def may(node: str, kept: Kept) -> bool:
-            return node not in self.down and not self._permits[node].objection(kept.model, kept.first, kept.last, 0)
+            permitted = not self._permits[node].objection(kept.model, kept.first, kept.last, 0)
+            return node not in self.down and permitted and (self.plan.kv == "replica" or self._pays(node, kept))
 
         return standbys(routes, candidates(self.plan), grows, may)
 
+    def replaced(self) -> Mapping[Kept, str]:
+        """Who is to stand by from now on, where any who does is down and another can; {} where nothing changes.
+
+        Where any who serves is down the routes are to change, and who stands by is chosen with them.
+        """
+        lost = [kept for kept, node in self.standing.items() if node in self.down]
+        if not lost or any(kept.node in self.down for kept in self.standing):
+            return {}
+        able = self.standbys(self.routes)
+        found = {**self.standing, **{kept: able[kept] for kept in lost if kept in able}}
+        return found if found != self.standing else {}
+
+    def _pays(self, node: str, kept: Kept) -> bool:
+        """Whether a replica there costs little beside what it may save, of the longest session."""
+        if self.seen is None:
+            return False
+        index = {host.name: n for n, host in enumerate(self.plan.hosts)}
+        a, b = index[kept.node], index[node]
+        host, spare_ppm = self.plan.hosts[b], PPM - min(self.seen.nodes[b].load_ppm, PPM - 1)
+        speed = Speed(max(1, host.flops_per_s * spare_ppm // PPM), host.memory_bytes_per_s * spare_ppm // PPM)
+        reach = Reach(int(self.seen.rate_bps[a, b]), int(self.seen.delay_us[a, b]))
+        copied = Transfer(kept.node, node, kept.first, kept.last, len(kept.heads))
+        tokens = sessions_of(self.plan, kept.model).tokens
+        return replica_pays(costs(self._families[kept.model]), copied, tokens, speed, reach)
+
     def follow(self, standing: Mapping[Kept, str]) -> None:
         """Each of those who stand by is told what to keep up with from now on."""
+        self.standing = standing
         wanted = {name: agent_pb2.FollowRequest() for name in {*self._following, *standing.values()}}
-        for kept, name in sorted(standing.items(), key=repr):
+        for kept, name in followed(standing):
             held = data_pb2.Held(address=self.addresses[kept.node], first=kept.first, last=kept.last, heads=kept.heads)
             wanted[name].followed.add(model=kept.model, held=held)
         for name, request in wanted.items():

@@ -11,12 +11,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
 from nodes.clock import MonotonicClock, PreparationClock
 from nodes.threads import fail_loudly
+from nodes.wire import engine
 from nodes.zygote import Spawner
 from testbed.emulation.interruptions import Interruptions
 from testbed.emulation.live import LiveFile
@@ -35,6 +36,7 @@ OVS = Path("/run/openvswitch")
 CONTROLLER = "127.0.0.1:6653"
 SOCKET_TIMEOUT_S = 120.0
 SPAWN_TIMEOUT_S = 60.0
+END_TIMEOUT_S = 60.0
 DONE = "coordinator.json"  # the coordinator's last word
 POLL_S = 0.05
 ANNOUNCE_EVERY_S = 0.5
@@ -61,11 +63,13 @@ def main(run_folder: Path) -> None:
         await_socket(SOCKETS / "sdn.sock", sdn)
         await_socket(SOCKETS / "zygote.sock", parent)
         groups = cgroup.Groups(cgroup.find(), os.environ[cgroup.VARIABLE]) if plan.compute == "cgroup" else None
-        spawner = _spawn_roles(plan, network, run_folder, groups)
+        spawner, agents = _spawn_roles(plan, network, run_folder, groups)
         threading.Thread(target=_announce, args=(network,), daemon=True).start()
         threading.Thread(target=_watch, args=(spawner, sdn, run_folder, journal, groups), daemon=True).start()
         nodes = NodeChanges(SOCKETS, plan.changes)
         clock.t0_us = read_zero(SOCKETS / "zero.pipe")
+        if groups is not None:
+            groups.hold()
         information = LinkInformation(SOCKETS)
         failures = Failures(network, information, clock=clock, record=journal.record)
         handovers = Handovers(network, information, clock=clock, record=journal.record)
@@ -81,9 +85,13 @@ def main(run_folder: Path) -> None:
         }
         play(plan.changes, network.links, others, information, clock=clock, record=journal.record)
         _await_coordinator(run_folder)
+        if plan.clock == "real":  # else it takes no time
+            _await_ends(agents)
         interruptions.wait()
         measuring.finish()
         _count_traffic(plan, network, journal, clock)
+        if groups is not None:
+            _record_groups(groups, journal, clock.now_us())
     (run_folder / DONE).replace(run_folder / "done.json")
 
 
@@ -99,7 +107,7 @@ def _roles_command() -> list[str]:
 def _roles_environment(plan: Plan, run_folder: Path) -> dict[str, str]:
     """Why a host refused a handshake, gRPC says in its log alone, and only when asked before it is loaded."""
     asked = {} if plan.encrypt == "none" else {"GRPC_VERBOSITY": "INFO"}
-    return {"TESTBED_RUN": str(run_folder), **asked}
+    return {"TESTBED_RUN": str(run_folder), **engine.ENVIRONMENT, **asked}
 
 
 def start(
@@ -121,20 +129,23 @@ def await_socket(path: Path, process: "subprocess.Popen[bytes]") -> None:
     raise DirectorFailed(f"{path.name} did not come up within {SOCKET_TIMEOUT_S:.0f} s")
 
 
-def _spawn_roles(plan: Plan, network: Network, run_folder: Path, groups: cgroup.Groups | None) -> Spawner:
+def _spawn_roles(
+    plan: Plan, network: Network, run_folder: Path, groups: cgroup.Groups | None
+) -> tuple[Spawner, list[int]]:
+    """Also the processes of the agents."""
     logs = run_folder / "logs"
     logs.mkdir()
     spawner = Spawner(SOCKETS / "zygote.sock", SPAWN_TIMEOUT_S)
-    config = {"run": str(run_folder), "sockets": str(SOCKETS)}
+    config, agents = {"run": str(run_folder), "sockets": str(SOCKETS)}, []
     for host in plan.hosts:
         mine = {**config, "role": "host", "name": host.name}
         netns, log = network.hosts[host.name].netns, logs / f"{host.name}.log"
-        process = spawner.spawn(host.name, netns=netns, log=log, config=mine)
+        agents.append(spawner.spawn(host.name, netns=netns, log=log, config=mine))
         if groups is not None:
-            groups.group(host.name, host.cpus_ppm, host.memory_bytes).place(process)
+            groups.group(host.name, host.cpus_ppm, host.memory_bytes).place(agents[-1])
     coordinator = {**config, "role": "coordinator"}
     spawner.spawn("coordinator", netns=None, log=logs / "coordinator.log", config=coordinator)
-    return spawner
+    return spawner, agents
 
 
 def _announce(network: Network) -> None:
@@ -153,14 +164,12 @@ def _watch(
 ) -> None:
     """A process that ends early ends the run: a hanging run says nothing, a failed one says what failed."""
     while not (run_folder / DONE).exists():
-        exits = [exit for exit in spawner.exits(0) if exit.code]
-        ended = [f"{exit.name} ended early with {exit.code}" for exit in exits]
-        for why in filter(None, (groups.why_ended(exit.name) for exit in exits) if groups else ()):
-            journal.record("fault", 0, what="memory", why=why)
-            ended.append(why)
+        ended = [f"{exit.name} ended early with {exit.code}" for exit in spawner.exits(0) if exit.code]
         if sdn.poll() is not None:
             ended.append(f"the SDN application ended early with {sdn.returncode}")
         if ended:
+            if groups is not None:
+                ended += _killed(groups, journal)
             journal.record("fault", 0, what="process", why="; ".join(ended))
             print("FAILED:", "; ".join(ended), *_last_words(run_folder), sep="\n", flush=True)
             _end_main()
@@ -184,6 +193,14 @@ def _await_coordinator(run_folder: Path) -> None:
         time.sleep(POLL_S)
 
 
+def _await_ends(agents: Iterable[int]) -> None:
+    """They write what they still hold before they end."""
+    for _ in range(int(END_TIMEOUT_S / POLL_S)):
+        if not any(Path("/proc", str(process)).exists() for process in agents):
+            return
+        time.sleep(POLL_S)
+
+
 def _count_traffic(plan: Plan, network: Network, journal: Journal, clock: MonotonicClock) -> None:
     for link in plan.links:
         for direction in ("up", "down"):
@@ -194,3 +211,17 @@ def _count_traffic(plan: Plan, network: Network, journal: Journal, clock: Monoto
                 direction=direction,
                 **network.links[link.name].traffic(direction),
             )
+
+
+def _record_groups(groups: cgroup.Groups, journal: Journal, t_us: int) -> None:
+    for host, figures in groups.figures():
+        journal.record("group", t_us, node=host, **figures)
+
+
+def _killed(groups: cgroup.Groups, journal: Journal) -> list[str]:
+    """Who was killed for want of memory; also records what the groups did until the end of a run that failed."""
+    _record_groups(groups, journal, 0)
+    killed = groups.killed()
+    for why in killed:
+        journal.record("fault", 0, what="memory", why=why)
+    return killed

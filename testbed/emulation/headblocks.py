@@ -3,8 +3,10 @@
 Each block costs what the part costs on a node (nodes/models/shares.py), in the mean round of a generation, as whole
 layers do. What follows from the placement goes with the projection, where most of it is and all of it is small: the
 norm of the layer, and where the feed-forward part is several blocks of columns, the norm and the bias beside them.
+Rows of the projection are what it has more than is left: bias and sum.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -32,11 +34,13 @@ from nodes.models.shares import (
 )
 
 
-def by_heads(family: str, units: tuple[Block, ...], rounds: int, batch: int, ffn_parts: int = 1) -> tuple[Block, ...]:
+def by_heads(  # noqa: PLR0917 a model, and how it is cut
+    family: str, units: tuple[Block, ...], rounds: int, batch: int, ffn_parts: int = 1, proj_rows: bool = False
+) -> tuple[Block, ...]:
     """From the blocks of whole units; `rounds` of a session (1: one answer), the first of which brings the input.
 
-    `ffn_parts`: how many blocks of columns the feed-forward part is. Raises ValueError for a family whose layers have
-    no parts.
+    `ffn_parts`: how many blocks of columns the feed-forward part is; `proj_rows`: the projection is a block of rows for
+    each head and what is left. Raises ValueError for a family whose layers have no parts.
     """
     config = config_of(family)
     if not isinstance(config, GptConfig | LlamaConfig):
@@ -47,8 +51,28 @@ def by_heads(family: str, units: tuple[Block, ...], rounds: int, batch: int, ffn
     follow = [NORM] if ffn_parts == 1 else [NORM, MLP_NORM, MLP_SUM]
     beside[PROJ] = sum(weight_bytes(config, share) for share in follow)
     for unit in range(1, config.layers + 1):
-        found += [_block(config, units[unit], unit, share, beside[share], rounds, batch) for share in shares]
+        layer = [_block(config, units[unit], unit, share, beside[share], rounds, batch) for share in shares]
+        if proj_rows:
+            with_rows = [Heads((i,), rows=True) for i in range(config.movable)]
+            more = [_block(config, units[unit], unit, share, 0, rounds, batch) for share in with_rows]
+            rows = [
+                replace(_less(one, [head]), working_bytes=max(0, one.working_bytes - head.working_bytes))
+                for one, head in zip(more, layer, strict=False)
+            ]
+            layer[len(rows) : len(rows) + 1] = [*rows, _less(layer[len(rows)], rows)]
+        found += layer
     return (*found, replace(units[-1], unit=config.layers + 1))
+
+
+def _less(whole: Block, parts: Sequence[Block]) -> Block:
+    """What is left of a block without others."""
+    return replace(
+        whole,
+        flops=whole.flops - sum(part.flops for part in parts),
+        weight_bytes=whole.weight_bytes - sum(part.weight_bytes for part in parts),
+        formula_cost=whole.formula_cost - sum(part.formula_cost for part in parts),
+        read_bytes=whole.read_bytes - sum(part.read_bytes for part in parts),
+    )
 
 
 def _feed_forward(config: SplitConfig, count: int) -> list[Share]:

@@ -27,13 +27,23 @@ class Phones:
         self.waiting: list[Ended] = []
         self.sent: dict[str, int] = dict.fromkeys(sources, 0)
         self.finished = False
+        self._owner = {stream.name: stream.phone for stream in plan.streams}
+        self._epoch, self._known_now = 0, dict[str, Any]()  # of the last switch
 
     def switch(self, epoch: int, routes: Mapping[str, tuple[Slice, ...]]) -> None:
-        owner = {stream.name: stream.phone for stream in self.plan.streams}
-        known = self._known(routes) if self.plan.kv == "auto" else {}
+        self._epoch, self._known_now = epoch, self._known(routes) if self.plan.kv == "auto" else {}
         self.agents.routes = routes
-        standing = self.agents.standbys(routes)
-        self._open_ways(owner, routes)
+        self._open_ways(self._owner, routes)
+        self._tell(routes, self.agents.standbys(routes))
+
+    def stand_in(self) -> None:
+        """Others take the place of those who stood by and are down: the routes are the same, but for who stands by."""
+        standing = self.agents.replaced()
+        if standing:
+            self._tell(self.agents.routes, standing)
+
+    def _tell(self, routes: Mapping[str, tuple[Slice, ...]], standing: Mapping[Kept, str]) -> None:
+        owner, known, epoch = self._owner, self._known_now, self._epoch
         for name, stub in self.stubs.items():
             request = agent_pb2.SwitchRequest(epoch=epoch, lost=sorted(self.agents.down), **known)
             for stream in sorted(routes):
@@ -119,7 +129,7 @@ def hops(phone: str, stops: Sequence[Slice]) -> Iterator[tuple[str, str]]:
         placed = {part: node for node, part in stop.parts}
         middle = placed.get(parts.PROJ, stop.node)
         for part, node in placed.items():
-            if part.startswith(parts.HEADS):
+            if part.startswith((parts.HEADS, parts.ROWS)):
                 yield from ((stop.node, node), (node, middle))
             elif part.startswith(parts.COLUMNS):
                 yield from ((middle, node), (node, middle))

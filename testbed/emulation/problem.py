@@ -88,7 +88,7 @@ def _model(plan: ModelPlan, tokens: int) -> Model:
         for unit, formula, read_bytes in zip(units, formula_costs(plan.family), reads, strict=True)
     )
     if plan.grain == "heads":
-        blocks = by_heads(plan.family, blocks, max(1, tokens), plan.batch, plan.ffn_parts)
+        blocks = by_heads(plan.family, blocks, max(1, tokens), plan.batch, plan.ffn_parts, plan.proj_rows)
     return Model(plan.name, blocks, costs.input_bytes, costs.input_class)
 
 

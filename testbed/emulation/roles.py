@@ -49,6 +49,7 @@ IDS_PER_PHONE = 1_000_000
 # so the controller looks a little later, and the SDN application, which keeps to the machine's clock, at another time.
 TICK_PHASE, ZERO_PHASE = 0.137, 0.313
 END_POLL_US = 250_000
+AGENTS_TIMEOUT_S, AGENTS_POLL_S = 120, 0.05
 PLACEMENT_CHARS = 400  # of hundreds of streams the first ones are shown
 
 
@@ -110,6 +111,8 @@ def run_coordinator(plan: Plan, run_folder: Path, sockets: Path) -> None:
     links = LinkState(plan, sockets, sockets / "sdn.sock")
     telemetry = Telemetry(plan, agents, phones, links, journal.record)
     _await_discovery(links)
+    if plan.clock == "real":
+        _await_agents(plan, sockets)
     problem, policy = build(plan.policy, problem_of(plan), plan.policy_options)
     coordinator = Coordinator(
         problem,
@@ -144,6 +147,14 @@ def run_coordinator(plan: Plan, run_folder: Path, sockets: Path) -> None:
 def _await_discovery(links: LinkState) -> None:
     if not links.wait_discovered():
         raise NotDiscovered("the SDN application did not find every host and switch link in time: see sdn.log")
+
+
+def _await_agents(plan: Plan, sockets: Path) -> None:
+    """In virtual time they are there before the network is discovered. One that ends instead ends the run."""
+    for _ in range(int(AGENTS_TIMEOUT_S / AGENTS_POLL_S)):
+        if all((sockets / f"{host.name}.sock").exists() for host in plan.hosts):
+            return
+        time.sleep(AGENTS_POLL_S)
 
 
 def _begin(plan: Plan, agents: Agents, clock: MonotonicClock, sockets: Path) -> None:

@@ -5,7 +5,7 @@ may have the data. Those who serve nothing of the model come first, so that one 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controller.model import Slice
 from nodes.phone.generation import heads_of
@@ -57,4 +57,18 @@ def standbys(
         able.sort(key=lambda node: (node, one.model) in serving)  # else as they come
         if able:
             found[one] = able[0]
+    return found
+
+
+def followed(standing: Mapping[Kept, str]) -> list[tuple[Kept, str]]:
+    """Who keeps up with what: neighbouring blocks of which a node has the same heads are asked for together."""
+    found: list[tuple[Kept, str]] = []
+    for one, name in sorted(
+        standing.items(), key=lambda pair: (pair[1], pair[0].node, pair[0].model, pair[0].heads, pair[0].first)
+    ):
+        last, at = found[-1] if found else (one, "")
+        if at == name and last == replace(one, first=last.first, last=last.last) and last.last == one.first:
+            found[-1] = replace(last, last=one.last), name
+        else:
+            found.append((one, name))
     return found

@@ -44,6 +44,7 @@ class Telemetry:
             latency_us=self.recent.by_stream(),
             zones=self.zones(now_us),  # type: ignore[arg-type]
         )
+        self.phones.stand_in()
         return seen
 
     def _nodes(self, now_us: int) -> tuple[NodeState, ...]:

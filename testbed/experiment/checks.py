@@ -60,7 +60,7 @@ def _own_module(name: str, model: ModelUse) -> Findings:
     """A module brings its inputs and runs as it is."""
     if model.family:
         yield ("models", name, "family"), "there is a module beside it; one of the two is right"
-    for key in ("runtime", "grain", "optimise", "prompts", "inputs", "ffn_parts"):
+    for key in ("runtime", "grain", "optimise", "prompts", "inputs", "ffn_parts", "proj_rows"):
         if key in model.model_fields_set:
             yield ("models", name, key), "says nothing of a module of one's own; leave it out"
 
@@ -207,8 +207,8 @@ def _workload(experiment: Experiment) -> Findings:
 
 
 def _standby(experiment: Experiment) -> Findings:
-    if experiment.standby and experiment.kv != "replica":
-        yield ("standby",), f"nobody stands by with kv: {experiment.kv}; it needs kv: replica"
+    if experiment.standby and experiment.kv not in {"replica", "auto"}:
+        yield ("standby",), f"nobody stands by with kv: {experiment.kv}; it needs kv: replica or kv: auto"
     if experiment.kv == "replica" and not any(flow.generate for flow in experiment.workload.values()):
         yield ("kv",), "no flow generates, so there is nothing to stand by with; leave it out"
     for i, name in enumerate(experiment.standby):
@@ -228,8 +228,9 @@ def _generation(experiment: Experiment) -> Findings:
             yield ("models", name, "prompts"), f"'{model.family}' takes no texts of one's own; leave it out"
         if model.grain == "heads":
             yield from _by_heads(experiment, name)
-        elif model.ffn_parts != 1:
-            yield ("models", name, "ffn_parts"), "cuts layers that are placed by parts; it needs grain: heads"
+        elif model.ffn_parts != 1 or model.proj_rows:
+            key = "proj_rows" if model.proj_rows else "ffn_parts"
+            yield ("models", name, key), "cuts layers that are placed by parts; it needs grain: heads"
     yield from _standby(experiment)
     for name, flow in experiment.workload.items():
         use = experiment.models.get(flow.model)

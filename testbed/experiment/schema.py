@@ -159,6 +159,7 @@ class ModelUse(Section):
     runtime: Literal["torch", "onnxruntime"] = "torch"
     grain: Literal["layers", "heads"] = "layers"  # what is placed: whole units, or of layers each head and what follows
     ffn_parts: int = Field(1, ge=1, le=16)  # with grain heads: how many blocks of columns each feed-forward part is
+    proj_rows: bool = False  # with grain heads: the projection may be cut into rows, those of a head beside it
     inputs: int = Field(8, ge=1, le=256)  # of one's own: as many as it brings
     batch: int = Field(1, ge=1, le=256)  # waiting requests of a slice that may run together
     prompts: tuple[Prompt, ...] = Field((), max_length=256)  # the inputs, where they are texts of one's own
@@ -277,7 +278,7 @@ class Experiment(Section):
     privacy: Privacy = Field(default_factory=lambda: Privacy.model_validate({}))
     weights: Literal["prestaged", "transfer"] = "prestaged"
     kv: Literal["copy", "prefill", "replica", "auto"] = "copy"  # keys and values of a generation whose slice moves
-    standby: tuple[Name, ...] = Field((), max_length=300)  # with kv: replica, who stands by: the first that can
+    standby: tuple[Name, ...] = Field((), max_length=300)  # who stands by (kv: replica, auto): the first that can
     numerics: Switch = True
     wire: Literal["fp32", "fp16", "int8", "auto"] = "fp32"
     encrypt: Literal["none", "sensitive", "all"] = "none"

@@ -14,6 +14,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Literal
 
+from testbed.kernel import cgroup
 from testbed.kernel.processors import claimed
 from testbed.kernel.sandbox import contained, dies_with_parent
 
@@ -57,6 +58,7 @@ class GuestOptions:
     clock: Literal["virtual", "real"] = "virtual"
     memory: str = "6G"  # what the guest may use at most; taken from the host as it is touched
     wall_limit_s: float = 1800
+    control_groups: bool = False
 
 
 def command(kernel: Path, run_folder: Path, director: str, options: GuestOptions) -> list[str]:
@@ -80,6 +82,8 @@ def command(kernel: Path, run_folder: Path, director: str, options: GuestOptions
     if options.clock == "virtual":
         words += ["time-travel=inf-cpu", f"time-travel-start={START_NS}"]
     words += [f"{name}={value}" for name, value in ENVIRONMENT.items()]
+    if options.control_groups:
+        words += [f"{cgroup.VARIABLE}={cgroup.OF_GUEST}"]
     words += [f"PYTHONPATH={PROJECT}"]
     return [*words, "--", "-m", "testbed.kernel.init", str(run_folder), director]
 

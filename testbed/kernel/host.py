@@ -40,14 +40,12 @@ def run_on_host(
     director: str,
     options: GuestOptions,
     each_poll: Callable[[], None] = lambda: None,
-    *,
-    control_groups: bool = False,
 ) -> None:
     """Run the director in namespaces of its own. Raises GuestFailed as `run_guest` does."""
     console = run_folder / CONSOLE
     environment = {name: value for name, value in ENVIRONMENT.items() if name not in LEFT_OUT}
     with ExitStack() as stack, console.open("wb") as output:
-        if control_groups:
+        if options.control_groups:
             environment[cgroup.VARIABLE] = stack.enter_context(_groups())
         process = subprocess.Popen(
             contained(

@@ -14,9 +14,12 @@ import sys
 import traceback
 from pathlib import Path
 
+from testbed.kernel import cgroup
+
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_MOVE = 1, 2, 4, 8192
 POWER_OFF = 0x4321FEDC
 PROCESSORS = Path("/sys/devices/system/cpu")
+CONTROL_GROUPS = "/sys/fs/cgroup"
 CYCLES_KHZ = 1_000_000  # any figure does: nothing of a run is computed from cycles
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -65,10 +68,18 @@ def state_frequency() -> None:
         (PROCESSORS / name).write_text(text)
 
 
+def control_groups(name: str) -> None:
+    """The tree of the second version, with the group of the run in it. Raises NoGroups."""
+    mount("cgroup2", CONTROL_GROUPS, "cgroup2", MS_NOSUID)
+    cgroup.make(cgroup.find(), name)
+
+
 def main(run_folder: str, director: str) -> None:
     os.environ.update(PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", HOME="/root", LANG="C.UTF-8")
     private_view(run_folder)
     state_frequency()
+    if cgroup.VARIABLE in os.environ:  # only where the run asks for them
+        control_groups(os.environ[cgroup.VARIABLE])
     importlib.import_module(director).main(Path(run_folder))
 
 

@@ -48,9 +48,12 @@ def detail(record: Record) -> Iterator[str]:
     for trigger in record["triggers"]:
         yield f"  triggered  {trigger['kind']} {trigger['subject']}: {_change(trigger)}"
     yield from _seen(record.get("seen") or {})
-    bound = record["lower_bound_us"]
+    bound, apart = record["lower_bound_us"], any(candidate.get("parts") for candidate in record["candidates"])
     if bound:
-        yield f"  bound      no placement is below {bound / 1e3:.1f} ms" + _gap(record["gap"])
+        but = ", waiting not counted" if apart else ""
+        yield f"  bound      no placement is below {bound / 1e3:.1f} ms{but}" + _gap(record["gap"])
+    elif apart:
+        yield "  bound      no bound"
     for candidate in record["candidates"]:
         yield from _candidate(candidate, bound)
 
@@ -92,9 +95,11 @@ def _gap(gap: float | None) -> str:
 
 
 def _candidate(candidate: Mapping[str, Any], bound: int) -> Iterator[str]:
+    apart = candidate.get("parts") or {}
     total = sum(parts["total_us"] for parts in candidate["predicted"].values())
+    above = total + sum(apart[s]["weighed_us"] - candidate["predicted"][s]["queue_us"] for s in apart)
     said = _ms(total) + (
-        f", {100 * (total / bound - 1):.1f} % above the bound" if 0 < bound <= total < UNREACHABLE_US else ""
+        f", {100 * (above / bound - 1):.1f} % above the bound" if 0 < bound <= above < UNREACHABLE_US else ""
     )
     moved = (
         f", moves {candidate['move_bytes'] / 1e6:.1f} MB in {_ms(candidate['move_us'])}"
@@ -107,6 +112,19 @@ def _candidate(candidate: Mapping[str, Any], bound: int) -> Iterator[str]:
         parts = candidate["predicted"].get(stream, {})
         split = ", ".join(f"{part} {_ms(parts[f'{part}_us'])}" for part in PARTS if parts)
         yield f"             {stream}: {_way(nodes)}: {split}"
+        if stream in apart:
+            yield f"             {stream}: {_apart(apart[stream])}"
+
+
+def _apart(parts: Mapping[str, Any]) -> str:
+    """Of layers on several nodes: what goes within them, and what moves beside the prediction."""
+    said = (
+        f"{parts['layers']} layers by parts, within them {parts['collect_bytes']} bytes and {_ms(parts['collect_us'])}"
+    )
+    if parts["kv_bytes"]:
+        said += f"; moves {parts['kv_bytes']} bytes of keys and values in {_ms(parts['kv_us'])}"
+        said += f", {parts['weighed_us']} us a request" if parts["weighed_us"] else ", not weighed"
+    return said
 
 
 def _way(nodes: Sequence[str]) -> str:

@@ -64,7 +64,8 @@ def test_heads_take_their_keys_and_values_along_at_twenty_tokens(testbed):
     assert len(moved_over(testbed)) >= 20
     first = testbed.journal("session")[0]  # while nothing fails
     assert first["replays"] == 0 and len({n for s, n in moved_over(testbed) if s == first["session"]}) >= 12
-    pulled = [k for k in testbed.journal("kv") if k["session"] == first["session"] and k["t_us"] < first["done_us"]]
+    kv = [k for k in testbed.journal("kv") if k["session"] == first["session"] and k["t_us"] < first["done_us"]]
+    pulled = [k for k in kv if k["phase"] != "replica"]
     assert pulled and all(len(k["heads"]) == 1 and not k["why"] for k in pulled)
     per_token = 2 * 4 * 16  # a key and a value of 16 numbers
     assert all(k["bytes"] == per_token * (k["tokens"][1] - k["tokens"][0]) for k in pulled)
@@ -92,6 +93,20 @@ def test_a_server_lost_at_twenty_tokens_is_made_up_for_within_a_second(testbed):
         assert resumed_us < found_us + SECOND
     assert len({(round_["session"], round_["token"]) for _, _, round_ in losses(testbed)}) == 20
     assert len({round_["token"] for _, _, round_ in losses(testbed)}) >= 16
+
+
+@HEADS
+def test_what_was_lost_goes_on_from_the_heads_that_others_keep(testbed):
+    """Nothing is said again but the few tokens that were not yet there."""
+    testbed.assert_valid()
+    sessions = testbed.journal("session")
+    assert sum(s["resumes"] for s in sessions) >= 15 and sum(s["replays"] for s in sessions) <= 3
+    resumed = [r for r in testbed.journal("request") if r.get("resumed")]
+    failed = {(r["session"], r["token"]): r["position"] for _, _, r in losses(testbed)}
+    behind = [failed[r["session"], r["token"]] - r["position"] for r in resumed if (r["session"], r["token"]) in failed]
+    assert len(behind) >= 15 and all(0 <= tokens <= 12 for tokens in behind)
+    kept = [k for k in testbed.journal("kv") if k["phase"] == "replica" and not k["why"]]
+    assert {k["node"] for k in kept} == {"edge1", "edge2"} and all(k["heads"] for k in kept)
 
 
 @HEADS

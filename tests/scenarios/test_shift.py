@@ -22,6 +22,7 @@ def happened(run, what):
 def decided(run, epoch):
     [found] = [d for d in run.journal("decision") if d["epoch"] == epoch and d["action"] in {"REMAP", "RESPLIT"}]
     assert not found["refused"] and found["reason"].startswith("heads_plus by head")
+    assert 0 <= found["gap"] < 0.1
     return found
 
 
@@ -50,11 +51,14 @@ def test_heads_leave_a_server_whose_path_gets_long_with_their_keys_and_values(te
     assert {t["kind"] for t in decision["triggers"]} == {"link_latency"}
     assert all("edge3" in trigger["subject"] for trigger in decision["triggers"])
     parts = {part["part"] for part in testbed.journal("part") if part["t_us"] < slow_us}
-    assert any(part.startswith("heads:") for part in parts) and any(part.startswith("mlp:") for part in parts)
+    assert any(part.startswith("rows:") for part in parts) and any(part.startswith("mlp:") for part in parts)
+    assert "sum" in parts and "proj" not in parts  # each head has its rows of the projection beside it
     assert {p["node"] for p in testbed.journal("part") if p["t_us"] < slow_us} == {"edge1", "edge2", "edge3"}
     pulled = [kv for kv in testbed.journal("kv") if kv["node"] == "edge4"]
     assert pulled and all(len(kv["heads"]) == 1 and kv["bytes"] and not kv["why"] for kv in pulled)
     assert moved_over(testbed) and last_part_us(testbed, "edge3") < switched_us(testbed, 2) + SECOND
+    keep, chosen = (candidate["parts"]["talk.ue1"] for candidate in decision["candidates"])
+    assert keep["kv_bytes"] == 0 < sum(kv["bytes"] for kv in pulled if kv["phase"] == "prepare") and chosen["kv_bytes"]
     rounds = [r for r in testbed.journal("request") if r["token"]]
     before = median(r["done_us"] - r["sent_us"] for r in rounds if r["done_us"] < slow_us)
     assert median(r["done_us"] - r["sent_us"] for r in rounds if r["sent_us"] > 9 * SECOND) < 1.25 * before

@@ -5,6 +5,9 @@ import contextlib
 import pytest
 from hypothesis import settings
 
+from nodes.wire import engine
+
+engine.choose()  # as on the nodes; grpc is not imported yet
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 

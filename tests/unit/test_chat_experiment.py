@@ -21,7 +21,7 @@ from testbed.emulation.agents import Agents
 from testbed.emulation.phones import Phones
 from testbed.emulation.problem import problem_of
 from testbed.emulation.sessions import Sessions, sessions_of
-from testbed.emulation.standby import Kept
+from testbed.emulation.standby import Kept, followed
 from testbed.experiment import ExperimentError, load_experiment
 from testbed.plan import GeneratePlan, from_json, to_json
 from testbed.summary import summarise
@@ -115,6 +115,81 @@ def test_who_stands_by_is_up_may_have_it_and_serves_nothing_else_if_that_can_be(
     asked = Agents(plan_of("kv=replica", "standby=[ue1, mec]"), tmp_path)
     assert asked.standbys(routes) == {phone: "mec", edge: "mec"}  # the phone serves a part itself
     assert Agents(plan_of(), tmp_path).standbys(routes) == {}
+
+
+def test_auto_keeps_a_replica_where_one_is_named_and_pays(tmp_path):
+    """89 tokens of twenty blocks: 2.6 MB over the way, or 12.3 GFLOP at the speed of who would stand by."""
+    routes = {"talk.ue1": (Slice("edge1", "chat", 0, 20), Slice("ue1", "chat", 20, 32))}
+    edge, phone = Kept("edge1", "chat", 0, 20), Kept("ue1", "chat", 20, 32)
+
+    def standing(rate_bps, load_ppm, *sets):
+        agents = Agents(plan_of("kv=auto", *sets), tmp_path)
+        count = len(agents.plan.hosts)
+        rate = np.full((count, count), rate_bps)
+        agents.seen = Snapshot(0, [NodeState(True, load_ppm, 0)] * count, np.full_like(rate, 100), rate)
+        return agents.standbys(routes)
+
+    named, slow = "standby=[mec]", "nodes.mec.flops=10GFLOPS"
+    assert standing(10**9, 0) == {}  # nobody is named
+    assert standing(10**10, 0, named, slow) == {edge: "mec", phone: "mec"}
+    assert standing(10**7, 0, named, slow) == {}  # its way is too long
+    assert standing(10**10, 0, named, "nodes.mec.flops=100TFLOPS") == {}  # it computes all of it again as fast
+    assert standing(10**9, 0, named, "nodes.mec.flops=1TFLOPS") == {}
+    assert standing(10**9, 990_000, named, "nodes.mec.flops=1TFLOPS")  # but for what else it does
+    assert Agents(plan_of("kv=auto", named, slow), tmp_path).standbys(routes) == {}  # nothing is known yet
+
+
+def test_who_stands_by_asks_a_node_once_for_layers_of_which_it_has_the_same_heads():
+    heads = {Kept("a", "chat", n, n + 1, (0, 2)): "c" for n in (1, 2, 3, 5)} | {Kept("a", "chat", 4, 5, (1,)): "c"}
+    others = {Kept("b", "chat", 1, 2, (1,)): "c", Kept("b", "chat", 2, 3, (1,)): "a", Kept("a", "chat", 6, 9): "c"}
+    assert dict(followed(heads | others)) == {
+        Kept("a", "chat", 1, 4, (0, 2)): "c",
+        Kept("a", "chat", 5, 6, (0, 2)): "c",
+        Kept("a", "chat", 4, 5, (1,)): "c",
+        **others,
+    }
+
+
+def test_who_stands_by_and_fails_is_replaced_when_that_is_seen(tmp_path):
+    agents = Agents(plan_of("kv=replica", "standby=[edge1, mec]"), tmp_path)
+    phones, told, epochs = Phones(agents.plan, agents), [], []
+    agents.connect = lambda pairs: None
+    agents._tell = lambda name, request: told.append((name, len(request.followed)))
+    for name in phones.stubs:
+        phones.stubs[name] = Switched({address: name for name, address in phones.addresses.items()}, epochs)
+    kept, routes = Kept("ue1", "chat", 0, 31), {"talk.ue1": (Slice("ue1", "chat", 0, 31), Slice("mec", "chat", 31, 32))}
+    phones.stand_in()
+    assert not epochs  # before anything is placed
+    phones.switch(4, routes)
+    assert agents.standing == {kept: "edge1"} and epochs == [(4, ["edge1"], [])]
+    phones.stand_in()
+    agents.down = frozenset({"mec"})
+    phones.stand_in()
+    assert len(epochs) == 1  # who stands by is up
+    agents.down = frozenset({"edge1"})
+    told.clear()
+    phones.stand_in()
+    assert agents.standing == {kept: "mec"} and epochs[1:] == [(4, ["mec"], ["edge1"])]
+    assert sorted(told) == [("edge1", 0), ("mec", 1)]
+    agents.down = frozenset()
+    phones.stand_in()
+    agents.down = frozenset({"edge1", "mec"})
+    phones.stand_in()
+    agents.down = frozenset({"ue1", "mec"})  # who serves: there will be a switch
+    phones.stand_in()
+    assert len(epochs) == 2 and agents.standing == {kept: "mec"}
+
+
+class Switched:
+    """A phone that keeps what a switch says: its epoch, who stands by, who is down."""
+
+    def __init__(self, names, told):
+        self.names, self.told = names, told
+
+    def Switch(self, request, timeout):
+        del timeout
+        replicas = [held.address for route in request.routes for hop in route.hops for held in hop.replicas]
+        self.told.append((request.epoch, [self.names[address] for address in replicas], list(request.lost)))
 
 
 def test_keys_and_values_go_ahead_as_reckoned_when_they_can_come_in_time(tmp_path):

@@ -12,7 +12,7 @@ from testbed.compile import ModelFiles, compile_plan
 from testbed.devices import GIB, MIB, PROFILES
 from testbed.experiment import ExperimentError, load_experiment
 from testbed.plan import Plan, from_json, to_json
-from testbed.run import RunFailed, RunOptions, check_compute
+from testbed.run import RunFailed, RunOptions, check_compute, shared_processor
 from testbed.trace.loads import parse_loads
 from testbed.trace.rows import TraceError
 
@@ -183,10 +183,21 @@ def test_an_event_of_load_does_nothing_to_a_control_group(tmp_path: Path) -> Non
     assert "events[0].load: does nothing with compute: cgroup" in told
 
 
-def test_the_guest_kernel_says_that_it_has_no_control_groups_for_compute() -> None:
-    with pytest.raises(RunFailed, match=r"add --kernel host.*in the guest kernel compute is modelled"):
-        check_compute(load_experiment(SMALL, sets=CGROUP), RunOptions())
-    check_compute(load_experiment(SMALL), RunOptions())
+def test_control_groups_are_refused_where_work_takes_no_time() -> None:
+    limited = load_experiment(SMALL, sets=CGROUP)
+    with pytest.raises(RunFailed, match=r"in virtual time work takes no time: add --clock real"):
+        check_compute(limited, RunOptions().timed(limited))
+    check_compute(limited, RunOptions(clock="real"))
+    check_compute(load_experiment(SMALL), RunOptions(clock="virtual"))
+
+
+def test_a_guest_has_one_processor_to_give() -> None:
+    with pytest.raises(RunFailed, match=r"edge1 is to have 1.5 processors, and a guest has one"):
+        check_compute(load_experiment(SMALL, sets=(*CGROUP, "nodes.edge1.cpus=150%")), RunOptions(clock="real"))
+    (note,) = shared_processor(planned(*CGROUP), RunOptions(clock="real"))
+    assert "the quotas come to 1.4 processors" in note
+    assert not list(shared_processor(planned(*CGROUP, "nodes.edge1.cpus=60%"), RunOptions(clock="real")))
+    assert not list(shared_processor(planned(), RunOptions(clock="real")))
 
 
 NO_TORCH = """

@@ -88,3 +88,16 @@ def test_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert cache_folder("kernel") == tmp_path / "mec-testbed" / "kernel"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     assert cache_folder() == Path("~/.cache/mec-testbed").expanduser()
+
+
+def test_a_guest_kernel_says_which_control_groups_it_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    kernel = tmp_path / "linux"
+    monkeypatch.setattr(doctor.build, "installed", lambda: kernel)
+    found = []
+    for controllers in ("cpu memory pids", "cpu pids"):
+        kernel.write_text(f"#!/bin/sh\necho {controllers}\n")
+        kernel.chmod(stat.S_IRUSR | stat.S_IWUSR | stat.S_IXUSR)
+        found.append(doctor._guest_groups())
+    assert [check.ok for check in found] == [True, False]
+    assert "compute: cgroup works with --clock real" in found[0].found
+    assert found[1].found == "no controller memory"

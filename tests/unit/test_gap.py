@@ -8,7 +8,7 @@ import pytest
 from benchmarks.decision import Intake, Size, problem, reports
 from benchmarks.milp import optimum
 from benchmarks.tight import gap_of
-from controller.cost import Forecast
+from controller.cost import Forecast, Outlook
 from controller.model import NodeStates
 from controller.planner import Planner
 from controller.policies.joint import Joint
@@ -77,7 +77,7 @@ def test_states_as_arrays_are_read_like_a_tuple():
 def test_nodes_that_are_not_considered_cannot_be_better(sited, monkeypatch):
     made, scene = large(sited)
     streams = sorted(stream.name for stream in made.streams)
-    least = through_us(Planner(made).table, scene, streams)
+    least, deep = through_us(Planner(made).table, scene, streams)
     few = Scene(Planner(made).table, scene, streams, {})
     assert few.groups[0].nodes.shape[1] <= WIDTH
     monkeypatch.setattr("controller.tiers.WIDTH", 10**6)
@@ -85,9 +85,24 @@ def test_nodes_that_are_not_considered_cannot_be_better(sited, monkeypatch):
     for at, stream in enumerate(streams):
         exact = every.alone[stream].best
         assert few.alone[stream].least_us <= exact.cost_us + 1e-6 <= few.alone[stream].best.cost_us + 2e-6
-        assert all(least[at, n] <= exact.cost_us + 1e-6 for n in exact.row)
+        assert all(min(least[at, n], deep[at]) <= exact.cost_us + 1e-6 for n in exact.row)
         if sited:
             assert few.alone[stream].best.cost_us == pytest.approx(exact.cost_us)
+
+
+def test_blocks_that_are_alike_are_taken_as_one_and_no_bound_is_above_that_of_each(monkeypatch):
+    made, seen, streams = problem(LARGE), reports(LARGE), ["s0", "s1"]
+    table, intake = Planner(made).table, Intake(LARGE)
+    for _ in range(4):
+        scene = intake.snapshot(0, next(seen))
+        least, deep = through_us(table, scene, streams)
+        monkeypatch.setattr("controller.tiers.CUTS", 99)
+        each, none = through_us(table, scene, streams)
+        monkeypatch.undo()
+        assert np.isinf(none).all() and (deep > each.min(axis=1)).all()
+        assert (np.minimum(least, deep[:, None]) <= each + 1e-6).all()
+        assert least.min(axis=1) == pytest.approx(each.min(axis=1))
+        assert np.isclose(least, each).mean() > 0.95
 
 
 def placed(options, load_ppm=0, **changes):
@@ -121,9 +136,10 @@ def test_only_the_streams_that_are_about_are_looked_at_when_there_are_many():
     assert {s for s in first.nodes if moved.placement.nodes[s] != first.nodes[s]} <= {"s3", "s4"}
 
 
-def test_totals_on_a_base_are_the_whole():
+def test_totals_beside_others_and_theirs_are_the_whole():
     made, scene = instance(4, streams=3, period_us=60_000)
     forecast, rows = Forecast(Planner(made).table, scene), {"s0": (0,) * 5, "s1": (1,) * 5, "s2": (0, 0, 1, 1, 1)}
-    part = forecast.total_us({"s2": rows["s2"]}, {}, forecast.base({s: rows[s] for s in ("s0", "s1")}, {}))
-    assert part == pytest.approx(forecast.total_us(rows, {}))
-    assert part == pytest.approx(sum(one.total_us for one in forecast.latencies(rows).values()), abs=8)
+    kept = {s: rows[s] for s in ("s0", "s1")}
+    whole = Outlook(forecast, {}, kept).total_us({"s2": rows["s2"]}) + forecast.total_us(kept, {})
+    assert whole == pytest.approx(forecast.total_us(rows, {}))
+    assert whole == pytest.approx(sum(one.total_us for one in forecast.latencies(rows).values()), abs=8)

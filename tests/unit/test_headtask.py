@@ -25,6 +25,8 @@ CLOSED = (Trigger("privacy", STREAM, 1.0, 0.0),)
 
 
 def made(*sets):
+    """The experiment, its projections in one block unless they are said to be in rows."""
+    sets = ("models.chat.proj_rows=false", *sets)
     plan = compile_plan(load_experiment(SHIFT, sets=sets), {"chat": ModelFiles("/w", "/a", 2)})
     return wished(problem_of(plan), {"veto": ["ue1"]})
 
@@ -89,6 +91,62 @@ def test_a_small_gain_moves_nothing():
     first = policy.start(now)
     loaded = tuple(NodeState(True, 40_000 * (host.name == "edge2"), 0) for host in problem.hosts)
     assert policy.decide(replace(now, now_us=10**7, nodes=loaded), first.placement, LATE).action == "KEEP"
+
+
+def load(now, problem, node, load_ppm):
+    return replace(now, nodes=tuple(NodeState(True, load_ppm * (host.name == node), 0) for host in problem.hosts))
+
+
+def heads_on(problem, decision, node):
+    """Positions of the heads there."""
+    blocks, row = problem.models["chat"].blocks, decision.placement.nodes[STREAM]
+    return [i for i, block in enumerate(blocks) if block.part.startswith("heads") and row[i] == node]
+
+
+def test_algorithm_1_keeps_all_on_one_of_four_equal_servers_because_its_scores_are_equal():
+    """shift.yaml by hand: the terms of max{m/M, b/C, CommFactor} for the largest block, and the load limit."""
+    problem = made()
+    [stream], blocks = problem.streams, problem.models["chat"].blocks
+    edge = next(host for host in problem.hosts if host.name == "edge1")
+    layer = [block for block in blocks if block.unit == 1]
+    ffn = [block for block in layer if block.part.startswith("mlp")]
+    compute_s = sum(block.flops for block in ffn) / edge.flops_per_s
+    memory = sum(block.weight_bytes + block.kept_bytes + block.working_bytes for block in ffn) / edge.memory_bytes
+    talk_s = 2 * max(block.output_bytes for block in layer) * 8 / 1e9  # to everything else of the layer, of 1 Gbit/s
+    assert memory < talk_s * 100 < compute_s == pytest.approx(0.0089, abs=1e-4)  # so b/C decides, and C is the same
+    token_s = 3 * sum(block.flops for block in layer) / edge.flops_per_s
+    assert token_s == pytest.approx(0.04997, abs=1e-5) and stream.period_us == 52_500  # and all of it is within C
+    policy = Heads(problem, {})
+    first = policy.start(snapshot(problem))
+    assert used(first) == {"edge1"}
+    late = policy.decide(snapshot(problem, 6_000_000, ["edge1"]), first.placement, LATE)  # delay is in no term
+    assert (late.action, late.reason) == ("KEEP", "Algorithm 1 by head: the same as now")
+
+
+def test_algorithm_1_spreads_heads_by_its_load_limit_and_moves_those_of_a_loaded_server():
+    """20 of 50 ms of work do not fit into 30; then b/C of one server is 2.5 times the others', by background load."""
+    problem = made()
+    policy, table, now = Heads(problem, {"interval_s": 0.03}), tabulate(problem), snapshot(problem)
+    first = policy.start(now)
+    assert used(first) == {"edge1", "edge2"} and heads_on(problem, first, "edge2")
+    for node in ("edge1", "edge2"):
+        work = sum(
+            block.flops
+            for block, name in zip(problem.models["chat"].blocks, first.placement.nodes[STREAM], strict=True)
+            if name == node and block.part
+        )
+        assert work <= 0.03 * 12_000_000
+    loaded = load(snapshot(problem, 6_000_000), problem, "edge2", 600_000)
+    moved = policy.decide(loaded, first.placement, (Trigger("load", "edge2", 0.6, 0.0),))
+    assert moved.action != "KEEP" and not objection(table, loaded, first.placement, moved)
+    assert heads_on(problem, moved, "edge3") == heads_on(problem, first, "edge2")
+    assert heads_on(problem, moved, "edge1") == heads_on(problem, first, "edge1")
+    chosen = moved.candidates[-1].parts[STREAM]
+    assert chosen.kv_bytes > 0 == chosen.weighed_us  # (7) is told, and not asked
+    again = policy.decide(replace(loaded, now_us=12_000_000), moved.placement, LATE)
+    assert again.action == "KEEP"  # of equal scores the device it is on
+    none = Heads(problem, {"interval_s": 0.001}).start(now)
+    assert none.action == "INFEASIBLE"
 
 
 def test_algorithm_1_places_by_heads_what_one_node_cannot_hold():

@@ -1,12 +1,24 @@
 """A node that stands by: when another is lost, a session goes on from what it has, and no token is another."""
 
 import pytest
+import torch
 
+from nodes.models.config import config_of
+from nodes.phone import chats
 from nodes.proto.agent_pb2 import FollowRequest
+from nodes.runtime.rawtensors import raw
+from nodes.session.caches import Caches
 from nodes.wire import kvshipping
+from nodes.wire.kvshipping import Rows
 from tests.unit.apart import three
 from tests.unit.chatting import TOKENS
 from tests.unit.test_generation import is_whole, split_at, strike_at
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """Who stands by is waited for, however busy the machine is."""
+    monkeypatch.setattr(chats, "ASK_S", 30.0)
 
 
 def ready(chat):
@@ -254,4 +266,49 @@ def test_news_come_in_pieces_of_a_bounded_size(chat_of, monkeypatch, family):
     fixed_bytes = sum(cost.kept_bytes for cost in chat.costs["chat"])  # comes whole, with the first token
     assert [k["tokens"][0] for k in came] == [0, *(k["tokens"][1] for k in came[:-1])]
     assert all(k["bytes"] <= 5_000 for k in came[1:]) and came[0]["bytes"] <= max(5_000, fixed_bytes + 5_000)
-    assert len(came) > (8 if family == "llama_tiny" else 2)
+    assert len(came) > (5 if family == "llama_tiny" else 1)  # the input alone, and what followed
+
+
+def test_news_that_overlap_cut_nothing_of_the_heads_that_a_node_serves(apart_of):
+    """c serves heads of layers of which it stands by with those of b; what it has of these comes again, and more."""
+    chat = apart_of()
+    chat.phone(kv="replica")
+    placement = three(chat)
+    chat.lay(placement)
+    chat.take(placement, standby={"b": "c"})
+    block, heads = next((held.first, tuple(held.heads)) for node, held in chat._held(placement) if node == "b")
+    source, target = (chat.hosts[node].agent._sessions for node in "bc")
+    came = []
+
+    def part():
+        chat.until(lambda: chat.kept_heads("c", placement, "b") >= chat.prompt + 3)
+        chat.agents["c"].Follow(FollowRequest(), timeout=5)
+
+    def come_again():
+        kept, end = source._book.held["cam/0"], chat.prompt + 7
+        begin = target._book.held["cam/0"].rows[block, heads[0]] - 2
+        tensors = {f"{i}/{name}": rows for i in heads for name, rows in kept.kept.rows(block, begin, end, i)}
+        rows = Rows(chat.address("b"), "cam/0", "chat", 0, block, block + 1, begin, end, heads)
+        came.append(target.take_news(rows, {block: tensors}, 0))
+        came.append(target._book.held["cam/0"].rows[block, heads[0]] - end)
+
+    chat.at_token(4, part)
+    chat.at_token(8, come_again)
+    chat.start()
+    [session] = chat.sessions()
+    rounds = is_whole(chat, session)
+    assert came == [True, 0] and len(rounds) == TOKENS and {r["outcome"] for r in rounds} == {"ok"}
+
+
+def test_of_one_head_alone_rows_are_cut():
+    """In torch: a block of which a node serves one head and stands by with another."""
+    units = config_of("llama_tiny").units()
+    caches, block = Caches(units), 1
+    shape = next(size for name, size in units[block].keeps.items() if name == "keys")
+    for head in (0, 1):
+        rows = raw(torch.arange(5 * shape[3], dtype=torch.float32).reshape(1, 1, 5, shape[3]))
+        caches.put(block, {"keys": rows, "values": rows}, head)
+    caches.cut(block, 3, 1)
+    assert [caches.heads(block, [head])[head].length for head in (0, 1)] == [5, 3]
+    caches.cut(block, 2)
+    assert [caches.heads(block, [head])[head].length for head in (0, 1)] == [2, 2]

@@ -1,16 +1,20 @@
 """What several streams cost each other at least: the bound holds, is near, and what it is made of is right."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
 from benchmarks.decision import Intake, Size, problem, reports
 from controller.chain import Group, run_ends, tables
-from controller.cost import Forecast, Load
+from controller.cost import Forecast, Load, Outlook, backlog_us
+from controller.crowd import crowd, crowded
 from controller.planner import Planner
 from controller.policies.joint import Joint, View
 from controller.table import runs
 from controller.through import Through
-from controller.turns import Scene
+from controller.turns import TRIFLE, Scene, Turn
 from tests.unit.test_joint import brute, instance
 
 
@@ -70,15 +74,82 @@ def test_the_cheapest_row_through_a_run_is_that():
             assert Forecast(table, scene).total_us({"s0": row}, {}) == pytest.approx(through.by_run[0, run, node])
 
 
-def test_the_load_without_each_is_the_load_of_the_others():
+def test_what_each_finds_is_the_load_of_the_others():
     made, scene = instance(4, streams=3, period_us=60_000)
     forecast, base = Forecast(Planner(made).table, scene), {"s2": (1, 1, 2, 2, 2)}
     rows = {"s0": (0,) * 5, "s1": (1, 1, 1, 2, 2)}
-    under, weights = forecast.load(base, {}), {"s1": 4.0}
-    for stream, load in forecast.loads_without(rows, weights, under).items():
-        wanted = forecast.load(rows, weights, without=stream, base=under)
-        assert load.nodes == wanted.nodes and load.paths == wanted.paths
+    under, weights, hosts = forecast.load(base, {}), {"s1": 4.0}, len(made.hosts)
+    uses = [forecast.use(stream, row) for stream, row in rows.items()]
+    found = crowd(uses, np.array([1.0, 4.0]), crowded([under], hosts), hosts)
+    alone = crowded([forecast.load(rows, weights, without=stream, base=under) for stream in rows], hosts)
+    assert found.others == pytest.approx(alone.at(found.place)) and set(alone.place) <= set(found.place)
+    moving = [weights.get(s, 1.0) * use.moving_us for s, use in zip(rows, uses, strict=True)]
+    waits = found.waits_us(hosts, backlog_us(scene))
+    for s, (stream, row) in enumerate(rows.items()):
+        beside = forecast.load(rows, weights, without=stream, base=under)
+        assert moving[s] + waits[s] == pytest.approx(forecast.total_us({stream: row}, weights, beside))
     assert under == forecast.load(base, {})  # it was not touched
+
+
+def test_the_load_of_many_is_the_load():
+    made, scene = instance(4, streams=3, period_us=60_000)
+    forecast, weights = Forecast(Planner(made).table, scene), {"s1": 4.0}
+    rows = {"s0": (0,) * 5, "s1": (1, 1, 1, 2, 2), "s2": (1, 0, 0, 2, 2)}
+    one, many = forecast.load(rows, weights), forecast.load_of_many(rows, weights)
+    assert one.nodes.keys() == many.nodes.keys() and one.paths.keys() == many.paths.keys()
+    assert all(one.nodes[n] == pytest.approx(parts) for n, parts in many.nodes.items())
+    assert all(one.paths[way] == pytest.approx(parts) for way, parts in many.paths.items())
+
+
+def turn_of(streams: int, period: int) -> Turn:
+    size = Size(20, 6, streams, streams, 1)
+    made, seen = problem(size), reports(size)
+    report = [next(seen) for _ in range(period)][-1]
+    table = Planner(made).table
+    scene = Scene(table, Intake(size).snapshot(0, report), sorted(table.streams), {})
+    return Turn(scene, sorted(table.streams), {}, {})
+
+
+def test_spread_out_whole_streams_are_better_off_than_where_each_is_best_alone():
+    for period in (4, 8):
+        turn = turn_of(6, period)
+        found = turn.spread()
+        assert found is not None and all(len(set(row)) == 1 for row in found.values())
+        fastest = turn.scene.forecast
+        for stream, row in found.items():  # no other node is better for one of them
+            others = {s: other for s, other in found.items() if s != stream}
+            for n in range(len(turn.scene.table.memory)):
+                there = turn.worth({**others, stream: (n,) * len(row)})
+                assert there >= turn.worth(found) * (1 - 1e-6) or not fastest.up((n,))
+
+
+def test_a_stream_that_is_not_promising_has_no_response_that_gains():
+    left_out = 0
+    for period in range(1, 7):
+        turn = turn_of(6, period)
+        rows = turn.spread()
+        turn.together(rows)
+        total = turn.worth(rows)
+        if total <= turn.goal_us:
+            continue
+        promising, responses = turn._promising(rows, total), turn.responses(turn.free, rows)
+        for stream, row in zip(turn.free, responses, strict=True):
+            if stream not in promising:
+                left_out += 1
+                assert turn.worth({**rows, stream: row}) >= total - TRIFLE * (total - turn.goal_us) - 1e-3
+    assert left_out >= 3
+
+
+def test_what_a_decision_made_is_freed_without_the_garbage_collector():
+    turn = turn_of(3, 1)
+    turn.settled({s: found.best.row for s, found in turn.scene.alone.items()})
+    seen = [weakref.ref(part) for part in (turn.scene.forecast, turn.outlook)]
+    gc.disable()
+    try:
+        del turn
+        assert [ref() for ref in seen] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_only_streams_beside_those_that_move_wait_otherwise():
@@ -89,7 +160,7 @@ def test_only_streams_beside_those_that_move_wait_otherwise():
     table = Planner(made).table
     current = {stream: table.row(row) for stream, row in now.items()}
     forecast, moved = Forecast(table, snapshot), {"s3": current["s4"]}
-    view = View(snapshot, forecast, current, {}, ("s3",), frozenset(), forecast.base({}, {}))
+    view = View(snapshot, forecast, current, {}, ("s3",), frozenset(), Outlook(forecast, {}, {}), now)
     before, after = forecast.latencies(current), forecast.latencies({**current, **moved})
     beside = set(policy._beside(view, moved))
     assert {"s3", "s4"} <= beside < set(current)

@@ -1,13 +1,15 @@
 """Which tensors ask for their ack, and whose acks come back: of every one that was accepted, once."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
-from nodes.clock import MonotonicClock
+from nodes.clock import MonotonicClock, Timer
 from nodes.wire import codec, transport
 from nodes.wire.codec import Tensor
+from nodes.wire.edge import ASK_EVERY_US, Edge
 from tests.unit.hosts import free_port
 from tests.unit.test_transport import TENSOR, WAIT_S, Inbox, Losses, deliver, edge_to, header, serving, world
 
@@ -157,3 +159,66 @@ def test_small_tensors_are_taken_where_they_are_found_and_large_ones_on_their_st
     assert len(acks_of([small_frame(1, later=False), *long, small_frame(3, later=False)], Telling())) == 3
     assert finders[1] == finders[3] != finders[2]
     assert finders[2].startswith("ThreadPoolExecutor")
+
+
+class Standing:
+    """A clock that goes on when it is told to."""
+
+    def __init__(self):
+        self.t_us = 0
+
+    def now_us(self):
+        return self.t_us
+
+
+def send_until_it_rests(edge, inbox):
+    """One that asks, and others that do not; how many."""
+    edge.send(header(0), SMALL, 60_000_000)
+    edge.drain(60_000_000)
+    sent = 1
+    while not (edge._sending and edge._sending.resting):
+        edge.send(header(sent), SMALL, 60_000_000)
+        sent += 1
+        inbox.wait(sent)
+        time.sleep(0.001)
+    return sent
+
+
+def test_while_no_ack_is_asked_for_tensors_leave_without_the_edges_thread():
+    clock, inbox, lost = Standing(), Inbox(), Losses()
+    timer = Timer(clock)
+    with serving(inbox) as address, edge_to(address, (clock, timer), lost) as edge:
+        before = send_until_it_rests(edge, inbox)
+        for n in range(before, before + 50):
+            edge.send(header(n), SMALL, 60_000_000)
+        got = inbox.wait(before + 50)
+        assert [head.request_id for head, _ in got] == list(range(before + 50))
+        assert len(edge._unacked) > 50  # nobody has asked yet
+        edge.drain(60_000_000)
+        assert edge._held_bytes == 0 and lost.list == []
+    timer.close()
+
+
+def test_a_stream_that_breaks_while_its_thread_rests_is_seen_when_the_ack_is_asked_for():
+    clock, inbox, lost = Standing(), Inbox(), Losses()
+    timer = Timer(clock)
+    with serving(inbox) as address:
+        edge = Edge(address, clock, timer, lost)
+        send_until_it_rests(edge, inbox)
+        unacked = sorted(key[0] for key in edge._unacked)
+    clock.t_us = ASK_EVERY_US
+    timer.rearm()
+    assert sorted(n for n, _ in lost.wait(len(unacked))) == unacked
+    edge.close()
+    timer.close()
+
+
+def test_an_edge_that_rests_is_closed_at_once():
+    clock, inbox, lost = Standing(), Inbox(), Losses()
+    timer = Timer(clock)
+    with serving(inbox) as address:
+        with edge_to(address, (clock, timer), lost) as edge:
+            send_until_it_rests(edge, inbox)
+            unacked = sorted(key[0] for key in edge._unacked)
+        assert unacked and sorted(n for n, _ in lost.list) == unacked
+    timer.close()

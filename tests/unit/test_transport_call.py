@@ -1,14 +1,16 @@
-"""What `nodes/wire/call.py` takes from below grpcio's promises, held to what it needs: a new grpcio shows here."""
+"""What nodes/wire/{call,accepted}.py take from below grpcio's promises, held to what they need: a new grpcio shows."""
 
 import contextlib
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
 
 from nodes.wire import transport
+from nodes.wire.accepted import Accepted
 from nodes.wire.call import SENT, Call, Ended
 from tests.unit.hosts import free_port
 
@@ -52,8 +54,9 @@ def end_after_one(call, act):
     seen = set()
     with pytest.raises(Ended) as caught:
         for event in call:
+            done = len(seen) == 2
             seen.add(event)
-            if len(seen) == 2:
+            if not done and len(seen) == 2:
                 act()
     assert seen == {SENT, b"one"}
     call.cancel()  # does no harm
@@ -117,3 +120,102 @@ def test_what_does_not_fit_waits_for_its_reader():
         threading.Timer(0.05, call.cancel).start()
         with pytest.raises(Ended, match="CANCELLED"):
             assert SENT not in list(call)
+
+
+def begun(call):
+    """Its events, after one message has left and come back."""
+    assert call.send(b"one")
+    events = iter(call)
+    assert {next(events), next(events)} == {SENT, b"one"}
+    return events
+
+
+def test_what_has_happened_is_collected_without_waiting_for_more(server):
+    with calling(server[0]) as call:
+        events = begun(call)
+        assert call.collect() == [] and not call.ended
+        assert call.send(b"two")
+        found = []
+        while SENT not in found:
+            found += call.collect()
+            time.sleep(0.001)
+        assert call.send(b"refuse")  # whoever collected, who iterates goes on from there
+        with pytest.raises(Ended, match="not you"):
+            found.extend(events)
+        assert found.count(b"two") == 1 and call.ended and call.collect() == []
+
+
+def test_an_end_that_was_collected_is_told_to_who_iterates(server):
+    with calling(server[0]) as call:
+        events = begun(call)
+        call.cancel()
+        while not call.ended:
+            assert call.collect() == []
+            time.sleep(0.001)
+        with pytest.raises(Ended, match="CANCELLED"):
+            next(events)
+        assert call._due == 0
+
+
+class Echo:
+    """Serves one stream at a time by `Accepted`, whose own thread only waits for the end."""
+
+    def __init__(self):
+        self.finders, self.over = [], threading.Event()
+
+    def serve(self, _, context):
+        ended = threading.Event()
+
+        def found(message):
+            self.finders.append(threading.current_thread().name)
+            if message is None:
+                ended.set()
+            elif message == b"fail":
+                raise ValueError("as it was told to")
+            else:
+                stream.send(message)
+
+        def sent():
+            stream.receive()
+
+        stream = Accepted(context, found, sent, ended.set)
+        context.add_callback(self.over.set)
+        stream.receive()
+        ended.wait()
+        return iter(())
+
+
+@pytest.fixture
+def accepting():
+    with ThreadPoolExecutor(4, thread_name_prefix="pool") as pool:
+        echo = Echo()
+        handlers = {"Echo": grpc.stream_stream_rpc_method_handler(echo.serve)}
+        server = grpc.server(pool, handlers=[grpc.method_handlers_generic_handler("test.Call", handlers)])
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        yield f"127.0.0.1:{port}", echo
+        server.stop(None).wait()
+
+
+def test_a_server_finds_all_messages_on_one_thread_that_is_not_the_streams(accepting):
+    address, echo = accepting
+    with transport.open_channel(address) as channel:
+        echoed = channel.stream_stream(ECHO)(iter([b"%d" % n for n in range(50)]), timeout=60)
+        assert list(echoed) == [b"%d" % n for n in range(50)]
+    assert len(set(echo.finders)) == 1 and not echo.finders[0].startswith("pool")
+
+
+def test_a_stream_that_its_client_leaves_is_over(accepting):
+    address, echo = accepting
+    with calling(address) as call:
+        end_after_one(call, call.cancel)
+    assert echo.over.wait(60)
+
+
+def test_what_fails_where_it_is_found_ends_its_own_stream_only(accepting):
+    address, echo = accepting
+    with calling(address) as call:
+        assert end_after_one(call, lambda: call.send(b"fail")).code is grpc.StatusCode.CANCELLED
+    assert echo.over.wait(60)
+    with calling(address) as call:
+        end_after_one(call, call.cancel)
