@@ -18,6 +18,7 @@ from testbed.experiment import ExperimentError
 from testbed.run import RunOptions
 from testbed.run import load as load_experiment
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch's own
 NET = """
 import torch
 from torch import nn
