@@ -26,6 +26,8 @@ from nodes.session.caches import Caches
 from nodes.slices import BadTensor, GoOn, Kept, Loaded, LoadedPart, LoadError, Run, Weights
 from nodes.wire.codec import Tensor
 
+WARM_RUNS = 3  # the first bring code and weights in, and show how much memory is worth keeping
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
@@ -35,7 +37,7 @@ class ModelFile:
 
 
 class Numeric:
-    """A `Loader` whose slices compute. `warm`: each runs once when it is loaded, so that no request pays for firsts."""
+    """A `Loader` whose slices compute. `warm`: each runs when it is loaded, so that no request pays for firsts."""
 
     def __init__(self, models: Mapping[str, ModelFile], *, warm: bool = False) -> None:
         one_thread()
@@ -54,7 +56,7 @@ class Numeric:
                 arrived = _arrived(received, weight_shapes(family, first, last))
                 piece = cut_at(level, family, arrived, first, last)
             if self._warm:
-                piece(_any_input(piece))
+                _warm_up(piece, config_of(family).tokens)
             generator = _generator(piece, last == len(config_of(family).units()))
             generates = getattr(config_of(family), "enters", None) is not None
             return Loaded(_runner(piece), piece.digest, generator if generates else None)
@@ -104,8 +106,10 @@ def _arrived(received: Weights, declared: Mapping[str, tuple[int, ...]]) -> dict
     return {name: torch.empty(tensor.shape).copy_(tensor) for name, tensor in tensors.items()}
 
 
-def _any_input(piece: Slice) -> torch.Tensor:
-    return torch.zeros([abs(size) for size in piece.input_shape], dtype=DTYPES[piece.input_dtype])
+def _warm_up(piece: Slice, tokens: int) -> None:
+    sizes = [tokens if size == -1 else size for size in piece.input_shape]
+    for _ in range(WARM_RUNS):
+        piece(torch.zeros(sizes, dtype=DTYPES[piece.input_dtype]))
 
 
 def _runner(piece: Slice) -> Run:

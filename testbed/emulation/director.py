@@ -29,6 +29,7 @@ from testbed.network.handover import HANDOVERS, Handovers
 from testbed.network.namespace import loopback_up
 from testbed.network.network import Network, running_network
 from testbed.network.player import NODES, LinkInformation, NodeChanges, play, read_zero
+from testbed.network.precedence import give_way
 from testbed.plan import Change, Plan, from_json
 
 SOCKETS = Path("/run/testbed")
@@ -40,6 +41,12 @@ END_TIMEOUT_S = 60.0
 DONE = "coordinator.json"  # the coordinator's last word
 POLL_S = 0.05
 ANNOUNCE_EVERY_S = 0.5
+# in real time memory that a pass has used is kept for the next: to have its pages anew takes longer than the pass
+KEPT_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(256 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
+}
 
 
 class DirectorFailed(Exception):
@@ -57,6 +64,7 @@ def main(run_folder: Path) -> None:
     live.phase("network")
     with ExitStack() as stack:
         sdn = start(run_folder, "sdn", sdn_command(run_folder, plan))
+        give_way(plan.clock, sdn.pid)
         parent = start(run_folder, "roles", _roles_command(), _roles_environment(plan, run_folder))
         network = stack.enter_context(running_network(plan, OVS, f"tcp:{CONTROLLER}", plan.datapath))
         live.phase("processes")
@@ -107,7 +115,8 @@ def _roles_command() -> list[str]:
 def _roles_environment(plan: Plan, run_folder: Path) -> dict[str, str]:
     """Why a host refused a handshake, gRPC says in its log alone, and only when asked before it is loaded."""
     asked = {} if plan.encrypt == "none" else {"GRPC_VERBOSITY": "INFO"}
-    return {"TESTBED_RUN": str(run_folder), **engine.ENVIRONMENT, **asked}
+    kept = KEPT_MEMORY if plan.clock == "real" else {}
+    return {"TESTBED_RUN": str(run_folder), **engine.ENVIRONMENT, **asked, **kept}
 
 
 def start(

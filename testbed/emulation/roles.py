@@ -42,6 +42,7 @@ from testbed.emulation.telemetry import Telemetry
 from testbed.identities import FOLDER, run_name
 from testbed.journal import Journal
 from testbed.kernel.cycles import stopwatch
+from testbed.network.precedence import give_way
 from testbed.plan import ModelPlan, Plan, StreamPlan, from_json
 
 IDS_PER_PHONE = 1_000_000
@@ -64,6 +65,7 @@ def main(config: Mapping[str, Any]) -> None:
     if config["role"] == "host":
         run_host(plan, config["name"], run_folder, Path(config["sockets"]))
     else:
+        give_way(plan.clock)
         run_coordinator(plan, run_folder, Path(config["sockets"]))
 
 
