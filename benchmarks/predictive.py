@@ -33,7 +33,6 @@ from testbed.trace.lookup import read_trace
 from testbed.trace.series import resample
 
 SECOND_US = 1_000_000
-AHEAD_US = 5 * SECOND_US
 SLA_MS = 250.0
 WIRED_BPS, WIRED_US = 10**9, {"edge": 500, "mec": 2000, "cloud": 15_000}
 RADIO_US = 8000

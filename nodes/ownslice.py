@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from nodes.models.chain import Chain, Unit
-from nodes.models.program import Program, described, program_of
+from nodes.models.program import Program, constant, constant_raw, described, program_of
 from nodes.models.shapes import Shape, UnitShape
 from nodes.prepare import tensorfile
 from nodes.runtime import slicing
@@ -74,15 +74,15 @@ class Slice:
 
     def save(self, path: str | Path) -> None:
         """Raises BadProgram when an operator cannot be written down, OSError."""
-        fixed = self.program.fixed
         tensors: dict[str, tensorfile.Array] = {name: tensor.numpy() for name, tensor in self.weights.items()}
-        tensors |= {FIXED + name: _bytes(tensor) for name, tensor in fixed.items()}
+        constants = {name: constant_raw(tensor) for name, tensor in self.program.fixed.items()}
+        tensors |= {FIXED + name: raw for name, (_, _, raw) in constants.items()}
         description = {
             "part": [self.model, self.index, self.count, self.flops],
             "input": [self.input_dtype, self.input_shape],
             "output": self.output_shape,
             "weights": {name: tuple(tensor.shape) for name, tensor in self.weights.items()},
-            "fixed": {name: [_name(tensor.dtype), tuple(tensor.shape)] for name, tensor in fixed.items()},
+            "fixed": {name: [dtype, shape] for name, (dtype, shape, _) in constants.items()},
             "program": described(self.program),
         }
         tensorfile.write(Path(path), tensors, {"format": FORMAT, "description": json.dumps(description)})
@@ -105,7 +105,7 @@ class Slice:
 
     @classmethod
     def _of(cls, said: Mapping[str, Any], held: Mapping[str, tensorfile.Array]) -> "Slice":
-        fixed = {name: _constant(held[FIXED + name], *kind) for name, kind in said["fixed"].items()}
+        fixed = {name: constant(dtype, shape, held[FIXED + name]) for name, (dtype, shape) in said["fixed"].items()}
         weights = {name: _mapped(held[name]) for name in said["weights"]}
         for name, shape in said["weights"].items():
             if weights[name].shape != tuple(shape) or weights[name].dtype != torch.float32:
@@ -116,22 +116,7 @@ class Slice:
         return cls(model, index, count, flops, tuple(shape), dtype, tuple(said["output"]), program, weights)
 
 
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _bytes(tensor: torch.Tensor) -> tensorfile.Array:
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
-
-
 def _mapped(array: tensorfile.Array) -> torch.Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not writable.*")  # nothing writes to a weight
         return torch.from_numpy(array)
-
-
-def _constant(raw: tensorfile.Array, dtype: str, shape: list[int]) -> torch.Tensor:
-    kind = getattr(torch, dtype)
-    if not isinstance(kind, torch.dtype):
-        raise ValueError(f"{dtype!r} is no type")
-    return torch.from_numpy(raw.copy()).view(kind).reshape(shape)

@@ -1,16 +1,8 @@
 """Weights and right answers of an experiment's models, made once by `nodes.prepare.answers` and kept in the cache."""
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Sequence
-from typing import Any
-
-from testbed.cache import cache_folder
 from testbed.compile import ModelFiles
 from testbed.experiment import Experiment
-from testbed.kernel.sandbox import dies_with_parent
+from testbed.preparation import Failed, prepared
 
 WEIGHTS_SEED = 0  # the same made weights in every experiment: its seed varies what happens, not the model
 
@@ -21,7 +13,6 @@ class NotMade(Exception):
 
 def model_files(experiment: Experiment) -> dict[str, ModelFiles]:
     """By the model's name in the experiment. Raises NotMade."""
-    cache = cache_folder("models").resolve()
     found = {}
     for name, model in experiment.models.items():
         if own := experiment.own_model(name):
@@ -31,8 +22,11 @@ def model_files(experiment: Experiment) -> dict[str, ModelFiles]:
         words = ["--family", model.family, "--inputs", str(inputs)]
         words += [word for prompt in model.prompts for word in ("--prompt", prompt)]
         words += ["--tokens", str(_tokens(experiment, name)), "--optimise", model.optimise]
-        words += ["--seed", str(WEIGHTS_SEED), "--cache", str(cache), "--runtime", model.runtime]
-        paths = _made(name, words)
+        words += ["--seed", str(WEIGHTS_SEED), "--runtime", model.runtime]
+        try:
+            paths = prepared("answers", words)
+        except Failed as why:
+            raise NotMade(f"the model {name} could not be made: {why}") from why
         graphs, off_plain = paths.get("graphs_folder", ""), paths.get("off_plain", 0.0)
         found[name] = ModelFiles(paths["weights_file"], paths["answers_file"], inputs, graphs, off_plain)
     return found
@@ -42,18 +36,3 @@ def _tokens(experiment: Experiment, model: str) -> int:
     """The most that a session asks of a model."""
     wishes = [flow.generate.tokens for flow in experiment.workload.values() if flow.model == model and flow.generate]
     return max(wishes, default=0)
-
-
-def _made(name: str, words: Sequence[str]) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "nodes.prepare.answers", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        preexec_fn=dies_with_parent(),
-    )
-    if done.returncode:
-        raise NotMade(f"the model {name} could not be made: {done.stderr.strip()[-400:]}")
-    made: dict[str, Any] = json.loads(done.stdout)
-    return made

@@ -2,11 +2,11 @@
 
 from base64 import b64decode
 
-import torch
+import numpy as np
 
 from nodes.models.chain import Chain, Step, assemble
 from nodes.models.described import DescribedConfig, DescribedUnit
-from nodes.models.program import program_of
+from nodes.models.program import constant, program_of
 
 
 def chain(config: DescribedConfig) -> Chain:
@@ -15,10 +15,8 @@ def chain(config: DescribedConfig) -> Chain:
 
 
 def _step(unit: DescribedUnit) -> Step:
-    fixed = {name: _constant(*said) for name, said in unit.fixed.items()}
+    fixed = {
+        name: constant(dtype, shape, np.frombuffer(b64decode(raw), np.uint8))
+        for name, (dtype, shape, raw) in unit.fixed.items()
+    }
     return program_of(unit.program, fixed)
-
-
-def _constant(dtype: str, shape: list[int], raw: str) -> torch.Tensor:
-    kind: torch.dtype = getattr(torch, dtype)
-    return torch.frombuffer(bytearray(b64decode(raw)), dtype=torch.uint8).view(kind).reshape(shape)

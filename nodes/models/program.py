@@ -6,11 +6,13 @@ data, never code; what stands for a value is its name. Constants of other types 
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from nodes.models.chain import Weights
@@ -141,6 +143,20 @@ def program_of(description: Mapping[str, Any], fixed: Mapping[str, torch.Tensor]
     if program.leaving not in known:
         raise BadProgram(f"nothing gives {program.leaving}, which it ends with")
     return program
+
+
+def constant_raw(tensor: torch.Tensor) -> tuple[str, tuple[int, ...], npt.NDArray[np.uint8]]:
+    """A constant of any type to its type's name, shape and bytes; `constant` is the inverse."""
+    raw = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), raw
+
+
+def constant(dtype: str, shape: Sequence[int], raw: npt.NDArray[np.uint8]) -> torch.Tensor:
+    """Raises ValueError for a type that is none."""
+    kind = getattr(torch, dtype)
+    if not isinstance(kind, torch.dtype):
+        raise ValueError(f"{dtype!r} is no type")
+    return torch.from_numpy(raw.copy()).view(kind).reshape(tuple(shape))
 
 
 def _refs(arguments: Iterable[Any]) -> Iterator[Ref]:

@@ -23,13 +23,13 @@ from typing import Any
 import torch
 
 from nodes.models.config import declare
-from nodes.models.program import BadProgram, described
+from nodes.models.program import BadProgram, constant_raw, described
 from nodes.ownslice import Slice
 from nodes.prepare import tensorfile
 from nodes.prepare.answers import key
 from nodes.prepare.weights import digest, load
 from nodes.runtime.slicing import cut, one_thread
-from nodes.sdk import CannotCut, cut_points, slice_model
+from nodes.sdk import CannotCut, slice_model
 
 UNITS = 64
 TYPES = (torch.float32, torch.int64, torch.uint8)
@@ -103,8 +103,8 @@ def _function(place: str) -> Callable[[], Any]:
 
 def _slices(module: torch.nn.Module, example: torch.Tensor) -> list[Slice]:
     try:
-        parts = UNITS if len(cut_points(module, example)) >= UNITS else None
-        return slice_model(module, example, parts=parts)
+        slices = slice_model(module, example)
+        return slices if len(slices) <= UNITS else slice_model(module, example, parts=UNITS)
     except CannotCut as error:
         raise BadModule(str(error)) from error
 
@@ -136,8 +136,8 @@ def _units(slices: Sequence[Slice], example: torch.Tensor) -> list[dict[str, Any
 
 
 def _fixed(tensor: torch.Tensor) -> tuple[str, tuple[int, ...], str]:
-    raw = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-    return str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), b64encode(raw).decode()
+    dtype, shape, raw = constant_raw(tensor)
+    return dtype, shape, b64encode(raw.tobytes()).decode()
 
 
 def _answers(

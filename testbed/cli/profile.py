@@ -35,9 +35,9 @@ def profile(
     Of a model that generates also the next token, after as many others as the text has.
     """
     from nodes.models.config import UnknownFamily
-    from testbed.ownmodels import NoModel
+    from testbed.preparation import Failed
 
-    with answering(as_json, wrong=(UnknownFamily, TextTooLong, NoModel), failed=(CannotSave,)):
+    with answering(as_json, wrong=(UnknownFamily, TextTooLong, Failed), failed=(CannotSave,)):
         family = _family(model)
         told = tell(family, tokens) | {"model": model}
         if measure:
@@ -51,7 +51,7 @@ def profile(
 
 
 def _family(model: str) -> str:
-    """Of a module the family that was made of it. Raises NoModel."""
+    """Of a module the family that was made of it. Raises Failed."""
     if ".py:" not in model:
         return model
     from nodes.models.config import declare

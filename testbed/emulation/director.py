@@ -113,7 +113,7 @@ def _roles_command() -> list[str]:
 
 
 def _roles_environment(plan: Plan, run_folder: Path) -> dict[str, str]:
-    """Why a host refused a handshake, gRPC says in its log alone, and only when asked before it is loaded."""
+    """What has to be said before gRPC is loaded: why a host refused a handshake is in its log alone, if asked for."""
     asked = {} if plan.encrypt == "none" else {"GRPC_VERBOSITY": "INFO"}
     kept = KEPT_MEMORY if plan.clock == "real" else {}
     return {"TESTBED_RUN": str(run_folder), **engine.ENVIRONMENT, **asked, **kept}

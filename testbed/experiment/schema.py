@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, StringConstraints
 
 from testbed import impairment, quantity
-from testbed.devices import PROFILES
 from testbed.experiment.mobility import Mobility
 from testbed.experiment.section import Duration, LongerThanZero, Name, Point, Section, TraceName
 from testbed.plan import Distribution
@@ -19,7 +18,6 @@ from testbed.trace.loads import Loads
 from testbed.trace.series import Direction, EndPolicy, Series
 
 HostKind = Literal["phone", "edge_server", "mec_server", "cloud"]
-SwitchKind = Literal["base_station", "switch"]
 HOST_KINDS: tuple[str, ...] = get_args(HostKind)
 ZONES = {"phone": "device", "edge_server": "edge", "mec_server": "mec", "cloud": "cloud"}  # of a host that names none
 
@@ -316,6 +314,3 @@ class Experiment(Section):
     def notes(self) -> tuple[str, ...]:
         """What is right but worth knowing: a trace shorter than the run, rates of zero."""
         return self._notes
-
-
-DEVICES = tuple(PROFILES)
