@@ -14,8 +14,10 @@ core (benchmarks/engines.py), and the calls are shown on the better one. The mac
 """
 
 import argparse
+import gc
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -66,14 +68,23 @@ def unpacked(frame: bytes) -> tuple[Header, Tensor]:
     return whole[0], whole[1]
 
 
-class Passing:
-    """A receiver that passes on, or does with it what it is told to."""
+def free_address() -> str:
+    """Of this machine alone, at a port that nobody has now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return f"127.0.0.1:{probe.getsockname()[1]}"
 
-    def __init__(self, address: str) -> None:
+
+class Passing:
+    """A host that passes on, or does with it what it is told to."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
         self._clock = MonotonicClock(MonotonicClock().now_us())
         self._timer = Timer(self._clock)
-        self.outbox = Outbox(address, self._clock, self._timer, self.deliver, self.lost)
+        self.address = free_address()
+        self.outbox = Outbox(self.address, self._clock, self._timer, self.deliver, self.lost, receiver=self)
         self.take: Callable[[Header, Tensor], None] = self.send
+        self.server = DataServer(self.address, self, pool, ways=self.outbox)
+        gc.freeze()  # as a node does when it begins
 
     def send(self, header: Header, tensor: Tensor) -> None:
         self.outbox.send(advance(header), header, tensor)
@@ -134,10 +145,10 @@ def serve() -> None:
         unary = grpc.server(pool, handlers=[grpc.method_handlers_generic_handler("bench.Unary", methods)])
         unary_port = unary.add_insecure_port("127.0.0.1:0")
         unary.start()
-        streams = DataServer("127.0.0.1:0", Passing(""), pool)
-        print(json.dumps([f"127.0.0.1:{port}" for port in (streams.ports[0], unary_port)]), flush=True)
+        passing = Passing(pool)
+        print(json.dumps([passing.address, f"127.0.0.1:{unary_port}"]), flush=True)
         sys.stdin.read()
-        streams.close()
+        passing.server.close()
         unary.stop(None).wait()
         os._exit(0)  # the edges' threads are nobody's any more
 
@@ -147,9 +158,7 @@ class Phone:
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self._calls = Calls()
-        self._passing = Passing("")
-        self._server = DataServer("127.0.0.1:0", self._passing, pool)
-        self._address = f"127.0.0.1:{self._server.ports[0]}"
+        self._passing = Passing(pool)
         self._activation = Tensor("float32", (1, 1, WIDTH_VALUES), os.urandom(WIDTH_VALUES * 4))
 
     def _round(self, addresses: Sequence[str], position: int) -> Header:
@@ -159,7 +168,7 @@ class Phone:
             stream="chat.ue1",
             model="gpt2",
             route=hops,
-            reply_to=self._address,
+            reply_to=self._passing.address,
             deadline_us=LIMIT_US * 1000,
             session="chat.ue1/7",
             position=position,
@@ -195,7 +204,7 @@ class Phone:
 
     def close(self) -> None:
         self._passing.outbox.close()
-        self._server.close()
+        self._passing.server.close()
 
 
 @contextmanager

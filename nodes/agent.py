@@ -98,7 +98,9 @@ class Agent:
         self.refused = 0
         speed = Speed(spec.flops_per_s, spec.memory_bytes_per_s)
         self.device = device_of(spec.discipline, speed, clock, modelled=spec.modelled)
-        self.outbox = Outbox(spec.address, clock, timer, self.enter, self._lost, wire=wire, sealing=sealing)
+        self.outbox = Outbox(
+            spec.address, clock, timer, self.enter, self._lost, receiver=self, wire=wire, sealing=sealing
+        )
 
     def close(self) -> None:
         self._replicas.close()

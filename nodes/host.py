@@ -68,7 +68,7 @@ class Host:
         )
         control = AgentControl(self.agent, self.client, self.clock, self.timer, self._ended.set)
         phone = PhoneControl(spec.name, self.client) if self.client else None
-        self._data = DataServer(spec.address, self.agent, self._pool, parts.sealing)
+        self._data = DataServer(spec.address, self.agent, self._pool, parts.sealing, self.agent.outbox)
         self._control = ControlServer(parts.sockets / f"{spec.name}.sock", control, phone, self._pool)
 
     def wait(self) -> None:

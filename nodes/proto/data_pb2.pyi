@@ -73,7 +73,7 @@ class Span(_message.Message):
     def __init__(self, node: _Optional[str] = ..., step: _Optional[int] = ..., kind: _Optional[str] = ..., start_us: _Optional[int] = ..., end_us: _Optional[int] = ..., size_bytes: _Optional[int] = ..., wire: _Optional[str] = ..., relative_error: _Optional[float] = ...) -> None: ...
 
 class Header(_message.Message):
-    __slots__ = ("request_id", "stream", "model", "epoch", "step", "route", "reply_to", "dtype", "shape", "size_bytes", "chunk", "chunks", "spans", "sent_us", "error", "error_code", "deadline_us", "wire", "session", "life", "position", "tokens", "ended", "part", "arrived", "resumed", "lane", "ack_later")
+    __slots__ = ("request_id", "stream", "model", "epoch", "step", "route", "reply_to", "dtype", "shape", "size_bytes", "chunk", "chunks", "spans", "sent_us", "error", "error_code", "deadline_us", "wire", "session", "life", "position", "tokens", "ended", "part", "arrived", "resumed", "lane", "ack_later", "answer_here")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     STREAM_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -102,6 +102,7 @@ class Header(_message.Message):
     RESUMED_FIELD_NUMBER: _ClassVar[int]
     LANE_FIELD_NUMBER: _ClassVar[int]
     ACK_LATER_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_HERE_FIELD_NUMBER: _ClassVar[int]
     request_id: int
     stream: str
     model: str
@@ -130,7 +131,8 @@ class Header(_message.Message):
     resumed: bool
     lane: int
     ack_later: bool
-    def __init__(self, request_id: _Optional[int] = ..., stream: _Optional[str] = ..., model: _Optional[str] = ..., epoch: _Optional[int] = ..., step: _Optional[int] = ..., route: _Optional[_Iterable[_Union[Hop, _Mapping]]] = ..., reply_to: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., size_bytes: _Optional[int] = ..., chunk: _Optional[int] = ..., chunks: _Optional[int] = ..., spans: _Optional[_Iterable[_Union[Span, _Mapping]]] = ..., sent_us: _Optional[int] = ..., error: _Optional[str] = ..., error_code: _Optional[str] = ..., deadline_us: _Optional[int] = ..., wire: _Optional[str] = ..., session: _Optional[str] = ..., life: _Optional[int] = ..., position: _Optional[int] = ..., tokens: _Optional[int] = ..., ended: _Optional[bool] = ..., part: _Optional[str] = ..., arrived: _Optional[bool] = ..., resumed: _Optional[bool] = ..., lane: _Optional[int] = ..., ack_later: _Optional[bool] = ...) -> None: ...
+    answer_here: bool
+    def __init__(self, request_id: _Optional[int] = ..., stream: _Optional[str] = ..., model: _Optional[str] = ..., epoch: _Optional[int] = ..., step: _Optional[int] = ..., route: _Optional[_Iterable[_Union[Hop, _Mapping]]] = ..., reply_to: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ..., size_bytes: _Optional[int] = ..., chunk: _Optional[int] = ..., chunks: _Optional[int] = ..., spans: _Optional[_Iterable[_Union[Span, _Mapping]]] = ..., sent_us: _Optional[int] = ..., error: _Optional[str] = ..., error_code: _Optional[str] = ..., deadline_us: _Optional[int] = ..., wire: _Optional[str] = ..., session: _Optional[str] = ..., life: _Optional[int] = ..., position: _Optional[int] = ..., tokens: _Optional[int] = ..., ended: _Optional[bool] = ..., part: _Optional[str] = ..., arrived: _Optional[bool] = ..., resumed: _Optional[bool] = ..., lane: _Optional[int] = ..., ack_later: _Optional[bool] = ..., answer_here: _Optional[bool] = ...) -> None: ...
 
 class WeightsHeader(_message.Message):
     __slots__ = ("block", "name", "dtype", "shape", "size_bytes", "chunk", "chunks", "sha256")

@@ -1,13 +1,17 @@
 """Tensors to frames and back: 4 bytes little-endian header length, the header, raw little-endian tensor bytes.
 
+A frame without a header holds the acks of tensors, and with nothing in it asks for those that wait.
+
 Rules: what arrives is believed only after its limits were checked, and nothing is allocated for what was announced,
 only for what came; a tensor of one chunk stays where the frame lies, a longer one is copied once; one tensor is a run
 of frames with chunk 0, 1, ... of the same request and step; chunk 0 begins a new tensor and drops an unfinished one,
 because a sender may give up in the middle.
 """
 
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from typing import TypeVar
 
@@ -25,6 +29,10 @@ ITEM_BYTES = {"uint8": 1, "int64": 8, "float32": 4}
 WIRE_BYTES = {"fp16": 2, "int8": 1}  # of a float32 value with fewer bits (nodes/wire/quantise.py)
 SCALE_BYTES = 4  # int8: each row has a float32 scale
 LENGTH_BYTES = 4
+ASK = bytes(LENGTH_BYTES)  # the acks that wait are wanted now
+_ACK = struct.Struct("<QII")
+
+Key = tuple[int, int, int]  # request, step, and lane: no two tensors on the way to the same node have the same
 
 
 class FrameError(ValueError):
@@ -78,7 +86,7 @@ def check(dtype: str, shape: tuple[int, ...], size_bytes: int, wire: str = "") -
         raise FrameError(f"shape {list(shape)} of {wire or dtype} has {expected_bytes} bytes, not {size_bytes}")
 
 
-def pack(header: Header | WeightsHeader, payload: memoryview | bytes = b"") -> bytes:
+def pack(header: Header | WeightsHeader, payload: bytes | bytearray | memoryview = b"") -> bytes:
     """One frame."""
     head = header.SerializeToString()
     if len(head) > HEADER_MAX_BYTES:
@@ -118,6 +126,24 @@ def _parsed(kind: type[Head], frame: bytes) -> tuple[Head, memoryview]:
         raise FrameError("the header is not one") from error
 
 
+def key_of(header: Header) -> Key:
+    return header.request_id, header.step, header.lane
+
+
+def acks(keys: Iterable[Key]) -> bytes:
+    """The frame that says these tensors were accepted."""
+    return b"".join((ASK, *(_ACK.pack(*key) for key in keys)))
+
+
+def acked(frame: bytes) -> list[Key]:
+    """What a frame says was accepted; empty when it is none that does. Raises `FrameError`."""
+    if not frame.startswith(ASK) or frame == ASK:
+        return []
+    if (len(frame) - len(ASK)) % _ACK.size:
+        raise FrameError(f"acks of {len(frame) - len(ASK)} bytes are not all whole")
+    return list(_ACK.iter_unpack(memoryview(frame)[len(ASK) :]))
+
+
 def chunks(data: bytes | bytearray | memoryview, chunk_bytes: int = CHUNK_BYTES) -> list[memoryview]:
     """Views of `data` in order; one empty view when there is nothing."""
     view = memoryview(data).cast("B")
@@ -127,20 +153,46 @@ def chunks(data: bytes | bytearray | memoryview, chunk_bytes: int = CHUNK_BYTES)
 
 
 def frames(header: Header, tensor: Tensor | None, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
-    """The frames of one tensor (None: an error, header only). Route and spans travel in chunk 0 alone."""
-    first = Header()
-    first.CopyFrom(header)
-    parts = chunks(b"" if tensor is None else tensor.data, chunk_bytes)
-    first.chunk, first.chunks = 0, len(parts)
-    del first.shape[:]
+    """The frames of one tensor (None: an error, header only), which the header is made to describe.
+
+    Route and spans travel in chunk 0 alone.
+    """
+    data = b"" if tensor is None else tensor.data
+    if len(data) <= chunk_bytes:
+        return iter((_first(header, tensor, data, 1),))
+    parts = chunks(data, chunk_bytes)
+    first = _first(header, tensor, parts[0], len(parts))
+    return chain((first,), (_further(header, i, parts) for i in range(1, len(parts))))
+
+
+def _first(header: Header, tensor: Tensor | None, part: bytes | bytearray | memoryview, count: int) -> bytes:
+    header.chunk, header.chunks = 0, count
+    del header.shape[:]
     if tensor is not None:
-        size_bytes = tensor.size_bytes
-        check(tensor.dtype, tensor.shape, size_bytes, tensor.wire)
-        first.dtype, first.size_bytes, first.wire = tensor.dtype, size_bytes, tensor.wire
-        first.shape.extend(tensor.shape)
-    yield pack(first, parts[0])
-    for i, part in enumerate(parts[1:], 1):
-        yield pack(Header(request_id=header.request_id, step=header.step, chunk=i, chunks=len(parts)), part)
+        check(tensor.dtype, tensor.shape, len(tensor.data), tensor.wire)
+        header.dtype, header.size_bytes, header.wire = tensor.dtype, len(tensor.data), tensor.wire
+        header.shape.extend(tensor.shape)
+    return pack(header, part)
+
+
+def _further(header: Header, i: int, parts: Sequence[memoryview]) -> bytes:
+    return pack(Header(request_id=header.request_id, step=header.step, chunk=i, chunks=len(parts)), parts[i])
+
+
+def _announced(header: Header) -> tuple[int, tuple[int, ...], int]:
+    """Size, shape and number of chunks, if they may be; raises `FrameError`."""
+    size_bytes, shape, count = header.size_bytes, tuple(header.shape), header.chunks
+    if header.error_code:
+        if size_bytes or count != 1:
+            raise FrameError("an error frame carries no tensor", header)
+    else:
+        try:
+            check(header.dtype, shape, size_bytes, header.wire)
+        except FrameError as error:
+            raise FrameError(error.why, header) from error
+    if not 1 <= count <= max(1, size_bytes):
+        raise FrameError(f"{size_bytes} bytes in {count} chunks", header)
+    return size_bytes, shape, count
 
 
 class Assembler:
@@ -148,6 +200,7 @@ class Assembler:
 
     def __init__(self) -> None:
         self._header: Header | None = None
+        self._size_bytes = 0
         self._shape: tuple[int, ...] = ()
         self._parts: list[memoryview] = []
         self._filled = 0
@@ -161,39 +214,32 @@ class Assembler:
         """The header of chunk 0 and the tensor (None for an error) once it is whole; raises `FrameError`."""
         header, payload = unpack(frame)
         if header.chunk == 0:
-            self._begin(header)
+            self._drop()
+            self._size_bytes, self._shape, count = _announced(header)
+            if count == 1:
+                return self._whole(header, payload)
+            self._header = header
         first = self._continues(header)
         self._parts.append(payload)
         self._filled += len(payload)
         last = header.chunk + 1 == first.chunks
-        if self._filled > first.size_bytes or (last and self._filled != first.size_bytes):
+        if self._filled > self._size_bytes or (last and self._filled != self._size_bytes):
+            why = f"{self._filled} bytes by chunk {header.chunk} of {first.chunks}, not {self._size_bytes}"
             self._drop()
-            why = f"{self._filled} bytes by chunk {header.chunk} of {first.chunks}, not {first.size_bytes}"
             raise FrameError(why, first)
         if not last:
             return None
-        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        shape = self._shape
+        data = b"".join(self._parts)
         self._drop()
-        return first, None if first.error_code else Tensor(first.dtype, shape, data, first.wire)
+        return self._whole(first, data)
 
-    def _begin(self, header: Header) -> None:
-        self._drop()
-        size_bytes, shape = header.size_bytes, tuple(header.shape)
-        if header.error_code:
-            if size_bytes or header.chunks != 1:
-                raise FrameError("an error frame carries no tensor", header)
-        else:
-            try:
-                check(header.dtype, shape, size_bytes, header.wire)
-            except FrameError as error:
-                raise FrameError(error.why, header) from error
-        if not 1 <= header.chunks <= max(1, size_bytes):
-            raise FrameError(f"{size_bytes} bytes in {header.chunks} chunks", header)
-        self._header, self._shape, self._filled = header, shape, 0
+    def _whole(self, header: Header, data: bytes | memoryview) -> tuple[Header, Tensor | None]:
+        if len(data) != self._size_bytes:
+            raise FrameError(f"{len(data)} bytes in one chunk, not {self._size_bytes}", header)
+        return header, None if header.error_code else Tensor(header.dtype, self._shape, data, header.wire)
 
     def _drop(self) -> None:
-        self._header, self._parts = None, []
+        self._header, self._parts, self._filled = None, [], 0
 
     def _continues(self, header: Header) -> Header:
         first = self._header

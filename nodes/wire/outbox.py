@@ -8,8 +8,10 @@ from collections.abc import Callable
 
 from nodes.clock import Clock, Timer
 from nodes.proto.data_pb2 import Header
+from nodes.wire.arrivals import Answers, Receiver
 from nodes.wire.codec import Tensor
-from nodes.wire.edge import Edge
+from nodes.wire.edge import Back, Edge
+from nodes.wire.incoming import Put
 from nodes.wire.quantise import Wish, choose, quantise
 from nodes.wire.sealing import Sealing, door
 
@@ -17,7 +19,10 @@ ERROR_GRACE_US = 1_000_000  # an error is worth sending for so long after the re
 
 
 class Outbox:
-    """Edges are opened by the first tensor that needs them and stay open."""
+    """Edges are opened by the first tensor that needs them and stay open.
+
+    A receiver takes what comes back on them; without one answers come by the node's own doors only.
+    """
 
     def __init__(
         self,
@@ -27,6 +32,7 @@ class Outbox:
         local: Callable[[Header, Tensor | None], object],
         lost: Callable[[Header, str], None],
         *,
+        receiver: Receiver | None = None,
         wire: Wish = "fp32",
         sealing: Sealing | None = None,
     ) -> None:
@@ -38,6 +44,7 @@ class Outbox:
         self._lock = threading.Lock()
         self._wire = wire
         self._sealing = sealing or Sealing()
+        self._answers = None if receiver is None else Answers(address, receiver, self._sealing)
         self._edges: dict[str, Edge] = {}  # by door
         self._closed = False
 
@@ -71,16 +78,30 @@ class Outbox:
         sent = quantise(tensor, choose(self._wire, tensor.size_bytes, rate_bps))
         return sent.tensor, sent.relative_error
 
+    def adopt(self, address: str, put: Put, *, sealed: bool) -> Back | None:
+        """A peer offers the stream that he has opened for the answers to what comes on it; None: closed."""
+        edge = self._edge(address, sealed=sealed)
+        return None if edge is None else edge.adopt(put)
+
     def _edge(self, address: str, *, sealed: bool) -> Edge | None:
         """None: closed."""
         where = door(address, sealed=sealed)
+        edge = self._edges.get(where)
+        if edge is not None and not self._closed:
+            return edge
         with self._lock:
             if self._closed:
                 return None
             edge = self._edges.get(where)
             if edge is None:
-                who = self._sealing.who(sealed=sealed)
-                edge = self._edges[where] = Edge(where, self._clock, self._timer, self._lost, identity=who)
+                edge = self._edges[where] = Edge(
+                    where,
+                    self._clock,
+                    self._timer,
+                    self._lost,
+                    identity=self._sealing.who(sealed=sealed),
+                    answers=self._answers,
+                )
             return edge
 
     def close(self) -> None:

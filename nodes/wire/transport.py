@@ -1,6 +1,7 @@
 """How tensors and weights cross the emulated network: gRPC streams of raw frames, no protobuf on the payload.
 
-    testbed.Data/Deliver   one persistent bidirectional stream an edge: frames one way, a small ack a whole tensor back
+    testbed.Data/Deliver   one persistent bidirectional stream an edge: frames one way, a small ack a whole tensor back,
+                           and answers, if who opened the stream offers it for them
     testbed.Data/Weights   a request, then the raw tensors of blocks in chunks, then their sha256
 
 Rules: frames of an edge keep their order; a tensor that is not acked is lost by name (PEER_LOST), never sent twice;
@@ -9,32 +10,24 @@ tensor has its stream cancelled; one that is slow keeps it, else what is behind 
 an edge holds is bounded in bytes: a tensor beyond it is refused at once (BUSY), nothing waits outside the edge.
 """
 
-import struct
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from nodes.proto.data_pb2 import Header, WeightsRequest
+from nodes.proto.data_pb2 import WeightsRequest
 from nodes.wire import codec
-from nodes.wire.accepted import Accepted
-from nodes.wire.codec import FrameError, Tensor
+from nodes.wire.arrivals import Receiver
+from nodes.wire.incoming import Incoming, Ways
 from nodes.wire.sealing import Sealing, door
 from nodes.wire.tls import Identity, refusal
 
 MESSAGE_MAX_BYTES = codec.LENGTH_BYTES + codec.HEADER_MAX_BYTES + codec.CHUNK_MAX_BYTES
 DELIVER = "/testbed.Data/Deliver"
 WEIGHTS = "/testbed.Data/Weights"
-ACK = struct.Struct("<QII")  # of a tensor: its key; those that waited for it come in the same message
-ASK = bytes(codec.LENGTH_BYTES)  # a frame of nothing: the acks that wait are wanted now
-ACKS_MAX = 256  # that wait
 STREAMS_MAX = 512  # two doors of each host of the largest network there may be
-SMALL_BYTES = 64 << 10  # a tensor that is taken where it is found
 
 # What is not written here is a default that differs from place to place or measures the network behind our back.
 _BOTH: list[tuple[str, Any]] = [
@@ -73,9 +66,6 @@ def open_channel(address: str, identity: Identity | None = None) -> grpc.Channel
     return grpc.secure_channel(f"ipv4:{address}", identity.channel_credentials(), options=CLIENT_OPTIONS)
 
 
-Key = tuple[int, int, int]  # request, step, and lane: no two tensors on the way to the same node have the same
-
-
 class PortTaken(Exception):
     """Another server has the address."""
 
@@ -88,33 +78,19 @@ class Refused(Exception):
     """This node cannot give what was asked for; the text says why."""
 
 
-class Receiver(Protocol):
-    """What a data server gives to; called where a frame is found, must not block."""
-
-    def deliver(self, header: Header, tensor: Tensor | None) -> bool:
-        """A whole tensor, or an error (None). False: not accepted, no ack."""
-        ...
-
-    def refuse(self, error: FrameError) -> bool:
-        """A bad frame with a readable header. False: not accepted, no ack."""
-        ...
-
-    def weights(self, request: bytes) -> Iterator[bytes]:
-        """Messages of the Weights method; raises `Refused`."""
-        ...
-
-    def turned_away(self, why: str) -> None:
-        """A peer that may not do what it wanted."""
-        ...
-
-
 class DataServer:
-    """Listens on the node's own address only, at the doors that the sealing has."""
+    """Listens on the node's own address only, at the doors that the sealing has. `ways` may use streams for answers."""
 
     def __init__(
-        self, address: str, receiver: Receiver, pool: ThreadPoolExecutor, sealing: Sealing | None = None
+        self,
+        address: str,
+        receiver: Receiver,
+        pool: ThreadPoolExecutor,
+        sealing: Sealing | None = None,
+        ways: Ways | None = None,
     ) -> None:
         self._receiver = receiver
+        self._ways = ways
         self._sealing = sealing or Sealing()
         self._server = grpc.server(pool, handlers=[self], options=SERVER_OPTIONS, maximum_concurrent_rpcs=STREAMS_MAX)
         self.ports = [self._listen(address, sealed=sealed) for sealed in self._sealing.doors]
@@ -135,8 +111,8 @@ class DataServer:
     def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         """How a stream that begins is served; None: there is no such method."""
         if call.method == DELIVER:
-            intake = _Intake(self._receiver, self._sealing, self._admit)
-            return grpc.stream_stream_rpc_method_handler(intake.serve)
+            stream = Incoming(self._receiver, self._sealing, self._admit, self._ways)
+            return grpc.stream_stream_rpc_method_handler(stream.serve)
         if call.method == WEIGHTS:
             return grpc.unary_stream_rpc_method_handler(self._weights)
         return None
@@ -163,121 +139,3 @@ class DataServer:
             self._receiver.turned_away(why)
             context.abort(grpc.StatusCode.PERMISSION_DENIED, why)
         return True
-
-
-def key_of(header: Header) -> Key:
-    return header.request_id, header.step, header.lane
-
-
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    """A frame that was."""
-
-    ack: bytes = b""  # empty: none
-    broken: str = ""  # the stream cannot go on
-
-
-Admit = Callable[[str, grpc.ServicerContext], bool]  # whether the peer came by the sealed door
-
-
-class _Intake:
-    """One stream of frames as it comes in, one at a time.
-
-    A small tensor is taken where it is found and waits for nobody; a large one costs time that the other streams should
-    not pay for, so the stream's own thread takes it.
-    """
-
-    def __init__(self, receiver: Receiver, sealing: Sealing, admit: Admit) -> None:
-        self._receiver = receiver
-        self._sealing = sealing
-        self._admit = admit
-        self._plain = True
-        self._assembler = codec.Assembler()
-        self._acks: list[bytes] = []  # that wait for one that is wanted
-        self._large: SimpleQueue[bytes | None] = SimpleQueue()  # frames for the stream's own thread; None: it is over
-        self._lock = threading.Lock()
-        self._leaving = False  # an answer is on its way out
-        self._answer = b""  # waits for it, and the stream with it
-        self._ends = False
-        self._broken = ""
-
-    def serve(self, _: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-        """Nothing is found before it was admitted, nor before what came before was taken."""
-        self._plain = not self._admit("Deliver", context)
-        self._stream = Accepted(context, self._found, self._sent, lambda: self._large.put(None))
-        self._stream.receive()
-        while (frame := self._large.get()) is not None:
-            self._go_on(self._take(frame))
-        if self._broken:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, self._broken)
-        return iter(())
-
-    def _found(self, frame: bytes | None) -> None:
-        if frame is None:
-            self._end()
-        elif len(frame) <= SMALL_BYTES and self._assembler.idle:
-            self._go_on(self._take(frame))
-        else:
-            self._large.put(frame)
-
-    def _go_on(self, taken: _Taken) -> None:
-        """Answers, and asks for the next frame; not before the last answer but one has left."""
-        if taken.broken:
-            self._broken = taken.broken
-            self._end()
-            return
-        if taken.ack:
-            with self._lock:
-                if self._leaving:
-                    self._answer = taken.ack
-                    return
-                self._leaving = True
-            self._stream.send(taken.ack)
-        self._stream.receive()
-
-    def _sent(self) -> None:
-        with self._lock:
-            answer, self._answer = self._answer, b""
-            self._leaving = bool(answer)
-            ends = self._ends and not answer
-        if answer:
-            self._stream.send(answer)
-            self._stream.receive()
-        elif ends:
-            self._large.put(None)
-
-    def _end(self) -> None:
-        """When the last answer has left."""
-        with self._lock:
-            self._ends = True
-            if self._leaving:
-                return
-        self._large.put(None)
-
-    def _take(self, frame: bytes) -> _Taken:
-        if frame == ASK:
-            return self._acknowledge()
-        try:
-            whole = self._assembler.push(frame)
-            if whole is None:
-                return NOTHING
-            # before the header is the receiver's, who writes the next step into it
-            key, later = key_of(whole[0]), whole[0].ack_later
-            if self._plain and self._sealing.seals(whole[0]):
-                raise FrameError("it must be encrypted, and came as anybody could read it", whole[0])
-            accepted = self._receiver.deliver(*whole)
-        except FrameError as error:
-            if error.header is None:
-                return _Taken(broken=error.why)
-            key, later = key_of(error.header), False
-            accepted = self._receiver.refuse(error)
-        if accepted:
-            self._acks.append(ACK.pack(*key))
-        return NOTHING if later and len(self._acks) < ACKS_MAX else self._acknowledge()
-
-    def _acknowledge(self) -> _Taken:
-        acks, self._acks = self._acks, []
-        return _Taken(b"".join(acks))
-
-
-NOTHING = _Taken()

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 
 from nodes.clock import MonotonicClock, Timer
-from nodes.wire import codec, transport
+from nodes.wire import arrivals, codec, incoming
 from nodes.wire.codec import Tensor
 from nodes.wire.edge import ASK_EVERY_US, Edge
 from tests.unit.hosts import free_port
@@ -28,13 +28,13 @@ def test_the_ack_is_of_the_tensor_that_came_though_the_receiver_wrote_on_its_hea
     with serving(Passing()) as address, edge_to(address, world, lost) as edge:
         edge.send(header(1), TENSOR, world[0].now_us() + 60_000_000)
         edge.drain(60_000_000)
-        assert edge._held_bytes == 0 and lost.list == []
+        assert edge._parcels.held_bytes == 0 and lost.list == []
 
 
 def acks_of(frames, receiver=None):
     """The messages that come back, each as the keys in it."""
     with serving(receiver or Inbox()) as address:
-        return [list(transport.ACK.iter_unpack(message)) for message in deliver(address, frames)]
+        return [codec.acked(message) for message in deliver(address, frames)]
 
 
 def small_frame(n, *, later):
@@ -48,8 +48,8 @@ def test_acks_that_may_come_later_come_with_the_next_one_in_order_and_once():
     later = [small_frame(n, later=True) for n in range(3)]
     with_next = acks_of([*later, small_frame(3, later=False), small_frame(4, later=False)])
     assert with_next == [[(n, 1, 0) for n in range(4)], [(4, 1, 0)]]
-    assert acks_of([*later, transport.ASK]) == [[(n, 1, 0) for n in range(3)]]
-    assert acks_of([transport.ASK]) == []
+    assert acks_of([*later, codec.ASK]) == [[(n, 1, 0) for n in range(3)]]
+    assert acks_of([codec.ASK]) == []
 
 
 def test_what_was_not_accepted_is_not_acked_by_another_ones_ack():
@@ -58,13 +58,13 @@ def test_what_was_not_accepted_is_not_acked_by_another_ones_ack():
             return super().deliver(header, tensor) and header.request_id != 1
 
     frames = [small_frame(n, later=True) for n in range(3)]
-    assert acks_of([*frames, transport.ASK], Choosing()) == [[(0, 1, 0), (2, 1, 0)]]
+    assert acks_of([*frames, codec.ASK], Choosing()) == [[(0, 1, 0), (2, 1, 0)]]
 
 
 def test_acks_do_not_wait_without_end():
-    frames = [small_frame(n, later=True) for n in range(transport.ACKS_MAX + 1)]
+    frames = [small_frame(n, later=True) for n in range(arrivals.ACKS_MAX + 1)]
     [acks] = acks_of(frames)
-    assert len(acks) == transport.ACKS_MAX
+    assert len(acks) == arrivals.ACKS_MAX
 
 
 def test_of_small_tensors_close_together_few_ask_and_all_are_acked(world):
@@ -73,10 +73,10 @@ def test_of_small_tensors_close_together_few_ask_and_all_are_acked(world):
         for n in range(200):
             edge.send(header(n), SMALL, world[0].now_us() + 60_000_000)
         with edge._work:  # nobody drains: the edge itself asks for the last ones
-            assert edge._ends.wait_for(lambda: not edge._unacked and not edge._waiting, WAIT_S)
+            assert edge._ends.wait_for(lambda: not edge._parcels, WAIT_S)
         later = [head.ack_later for head, _ in inbox.wait(200)]
         assert not later[0] and sum(later) > 100
-        assert edge._held_bytes == 0 and lost.list == []
+        assert edge._parcels.held_bytes == 0 and lost.list == []
 
 
 def test_what_is_large_an_error_or_due_soon_asks_for_its_own_ack(world):
@@ -102,7 +102,7 @@ def test_a_header_that_cannot_be_sent_loses_its_own_tensor_only(world):
         edge.drain(60_000_000)
         assert [head.request_id for head, _ in inbox.wait(2)] == [1, 3]
         [(n, why)] = lost.wait(1)
-        assert n == 2 and "at most" in why and edge._held_bytes == 0
+        assert n == 2 and "at most" in why and edge._parcels.held_bytes == 0
 
 
 def test_acks_that_are_none_end_the_stream_and_the_tensor_by_name(world):
@@ -155,7 +155,7 @@ def test_small_tensors_are_taken_where_they_are_found_and_large_ones_on_their_st
             return super().deliver(header, tensor)
 
     long = list(codec.frames(header(2), Tensor("uint8", (200_000,), bytes(200_000)), 150_000))
-    assert len(long[-1]) < transport.SMALL_BYTES
+    assert len(long[-1]) < incoming.SMALL_BYTES
     assert len(acks_of([small_frame(1, later=False), *long, small_frame(3, later=False)], Telling())) == 3
     assert finders[1] == finders[3] != finders[2]
     assert finders[2].startswith("ThreadPoolExecutor")
@@ -176,7 +176,7 @@ def send_until_it_rests(edge, inbox):
     edge.send(header(0), SMALL, 60_000_000)
     edge.drain(60_000_000)
     sent = 1
-    while not (edge._sending and edge._sending.resting):
+    while not (edge._own and edge._own.resting):
         edge.send(header(sent), SMALL, 60_000_000)
         sent += 1
         inbox.wait(sent)
@@ -193,9 +193,9 @@ def test_while_no_ack_is_asked_for_tensors_leave_without_the_edges_thread():
             edge.send(header(n), SMALL, 60_000_000)
         got = inbox.wait(before + 50)
         assert [head.request_id for head, _ in got] == list(range(before + 50))
-        assert len(edge._unacked) > 50  # nobody has asked yet
+        assert len(edge._parcels.unacked) > 50  # nobody has asked yet
         edge.drain(60_000_000)
-        assert edge._held_bytes == 0 and lost.list == []
+        assert edge._parcels.held_bytes == 0 and lost.list == []
     timer.close()
 
 
@@ -205,7 +205,7 @@ def test_a_stream_that_breaks_while_its_thread_rests_is_seen_when_the_ack_is_ask
     with serving(inbox) as address:
         edge = Edge(address, clock, timer, lost)
         send_until_it_rests(edge, inbox)
-        unacked = sorted(key[0] for key in edge._unacked)
+        unacked = sorted(key[0] for key in edge._parcels.unacked)
     clock.t_us = ASK_EVERY_US
     timer.rearm()
     assert sorted(n for n, _ in lost.wait(len(unacked))) == unacked
@@ -219,6 +219,6 @@ def test_an_edge_that_rests_is_closed_at_once():
     with serving(inbox) as address:
         with edge_to(address, (clock, timer), lost) as edge:
             send_until_it_rests(edge, inbox)
-            unacked = sorted(key[0] for key in edge._unacked)
+            unacked = sorted(key[0] for key in edge._parcels.unacked)
         assert unacked and sorted(n for n, _ in lost.list) == unacked
     timer.close()
