@@ -267,3 +267,15 @@ def test_both_ways_of_an_edge_are_served_whoever_sends(world):
         node.settle(phone)
         assert sorted(numbers(phone)) == sorted(n if n % 3 else 1000 + n for n in range(60))
         assert node.lost.list == []
+
+
+def test_a_generation_on_one_node_opens_no_way_back(chat_of):
+    chat = chat_of()
+    chat.phone()
+    assert chat.place("a", 0, chat.units).ok
+    chat.go(f"a:0-{chat.units}")
+    chat.start()
+    [session] = chat.sessions()
+    assert session["tokens"] == chat.right
+    phone = chat.hosts["ue1"].agent.spec.address
+    assert chat.hosts["a"].agent.outbox._edges[phone]._own is None
