@@ -264,6 +264,21 @@ class Group:
         rho = self._per_us[streams][:, None] * time
         return np.column_stack(places), rho, rho * time
 
+    def utilisations(self, pick: Sequence[int], b: Indices, run: Indices, k: Indices) -> Floats:
+        """(M,) of nodes by runs."""
+        streams = np.array(pick)[b]
+        return np.asarray(self._per_us[streams] * self._time[_rows(self._time, streams), run, k])
+
+    def ways(self, pick: Sequence[int], b: Indices, a: Indices, c: Indices, cut: Indices) -> tuple[Indices, Floats]:
+        """(M, 3) the paths from the phone to a, from c back, and from a to c before a cut, or -1; their utilisation."""
+        streams, kind = np.array(pick)[b], np.array(self._kind)
+        home = np.array([self.place[self._each(s)][self.table.source(self.streams[s])] for s in pick])[b]
+        start, end = np.column_stack((home, c, a)), np.column_stack((a, home, c))
+        size, each = np.column_stack((kind[0 * cut], kind[0 * cut - 1], kind[cut])), _rows(self.nodes, streams)[:, None]
+        place = self.nodes[each, start] * len(self.table.memory) + self.nodes[each, end]
+        rho = self._per_us[streams][:, None] * self._wire[_rows(self._wire, streams)[:, None], size, start, end]
+        return np.where(start != end, place, -1), np.where(start != end, rho, 0.0)
+
     def _need(self, stream: int, room: Room) -> Floats:
         """(P, K) bytes that each run adds."""
         weight = self.missing(stream, room)
@@ -286,7 +301,7 @@ def _picked(values: Floats, pick: Sequence[int]) -> Floats:
     return values if len(values) == 1 else values[list(pick)]
 
 
-def _rows(values: Floats, streams: Indices) -> Indices:
+def _rows(values: Floats | Indices, streams: Indices) -> Indices:
     return streams if len(values) > 1 else np.zeros_like(streams)
 
 

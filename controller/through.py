@@ -15,7 +15,7 @@ class Through:
         self._costs = costs
         self._first, self._last = (ends[runs] for ends in run_ends(len(costs.kind) - 1))
         self._opened, self._closed = known or tables(costs)
-        self._ready, after = _still_to_pay(costs)
+        self._ready, after = still_to_pay(costs)
         self._after = after
         self.least = (self._closed[:, -1] + costs.leave).min(axis=1)  # (B,) of all rows
         self.by_run = self._opened[:, self._first] + costs.run[:, runs] + after[:, self._last]  # (B, P, K)
@@ -54,7 +54,8 @@ def runs_from(first: int, blocks: int) -> Indices:
     return np.asarray(last * (last - 1) // 2 + first)
 
 
-def _still_to_pay(costs: Costs) -> tuple[Floats, Floats]:
+@lru_cache(maxsize=2)  # a bound may be sought by choices first and then by rows
+def still_to_pay(costs: Costs) -> tuple[Floats, Floats]:
     """(B, L, K) ready to begin a run with block i on k; (B, L+1, K) a run on k ends before block j."""
     streams, _, nodes = costs.run.shape
     blocks, at = len(costs.kind) - 1, costs.run.shape[1]
