@@ -16,9 +16,9 @@ from controller.chain import Costs, Group, Indices, run_ends
 from controller.table import Bools, Floats, Row
 from controller.through import Through
 
-MOST = 80  # choices of a stream beside the one for all other rows
+MOST = 40  # choices of a stream beside the one for all other rows
 LARGE = 0.5
-EDGES = (0.6, 0.7, 0.8, 0.9, 0.96, 0.999)  # of the work: between two of them runs do about as much
+EDGES = (0.7, 0.9, 0.999)  # of the work: between two of them runs do about as much
 USES = 3  # a choice has at most: a node, the path to it, the path from it
 NOWHERE = -1
 

@@ -22,7 +22,7 @@ from controller.together import Found, Together
 RESPONSES, HANDFUL, MORE = 20, 4, 40  # best responses in one plan; of so few streams there may be more
 ROUNDS = 8
 LEAST_GAIN = 1e-3  # of a round, else it is the last
-NEARBY = 0.0025  # a bound so near is sought on
+NEARBY = 0.0012  # a bound so near is sought on
 COMPANY = 12  # streams that are bounded together
 CLOSE = 1e-6  # a gap that is rounding
 TRIFLE, ASKED = 0.02, 6  # of a gap; the streams that may gain most, where there are more than a handful
