@@ -30,9 +30,12 @@ class Streams:
 
     def alone_us(self, owner: Indices, place: Indices, rho: Floats) -> Floats:
         """What one of them waits alone at a place, a path as a * N + b, by weight."""
+        return np.asarray(self.weights[owner] * self.wait_us(place, rho, rho * rho * self.periods_us[owner]))
+
+    def wait_us(self, place: Indices, rho: Floats, square: Floats) -> Floats:
+        """What each use of a place waits under a load."""
         a, b = np.divmod(place, len(self.backlog_us))
-        wait = np.maximum(np.where(a == b, self.backlog_us[a], 0.0), wait_us(rho, rho * rho * self.periods_us[owner]))
-        return np.asarray(self.weights[owner] * wait)
+        return np.maximum(np.where(a == b, self.backlog_us[a], 0.0), wait_us(rho, square))
 
     def priced_us(self, uses: Sequence[Use], charges: Charges) -> Floats:
         """(S,) what a row of each costs when its runs pay."""
@@ -124,9 +127,7 @@ def _searched(
     if not len(made):
         return np.inf, order, open_us
     rho, squares, uses = load[:, made].sum(axis=2)
-    a, b = np.divmod(ids, len(streams.backlog_us))
-    waits = uses * np.maximum(np.where(a == b, streams.backlog_us[a], 0.0), wait_us(rho, squares))
-    costs = own[made].sum(axis=1) + waits.sum(axis=1)
+    costs = own[made].sum(axis=1) + (uses * streams.wait_us(ids, rho, squares)).sum(axis=1)
     chosen = np.empty_like(order)
     chosen[order] = made[costs.argmin()]
     return float(costs.min()), chosen, open_us

@@ -9,18 +9,16 @@ Rules: one message at a time either way, the next after its event; what was begu
 never freed.
 """
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import grpc
-from grpc import _server
+from grpc import _common, _server
 from grpc._cython import cygrpc
 
 from nodes.wire.call import NO_FLAGS
 
-LOG = logging.getLogger(__name__)
 _RECEIVING, _SENDING = "receive", "send"
 
 
@@ -69,12 +67,9 @@ class Accepted:
         return self._done(_SENDING, self._sent)
 
     def _done(self, due: str, tell: Callable[[], object]) -> Any:
-        """What is raised ends its own stream and not the server's thread."""
+        """What is raised ends its own stream and not the server's thread; grpc logs it."""
         with self._state.condition:
             finished = _server._possibly_finish_call(self._state, due)
-        try:
-            tell()
-        except Exception:
-            LOG.exception("a stream ends by its own fault")
+        if _common.deserialize(b"", lambda _: (tell(),)) is None:
             self._call.cancel()
         return finished

@@ -24,7 +24,7 @@ SMALL_BYTES = 64 << 10  # a tensor that is taken where it is found
 
 Admit = Callable[[str, grpc.ServicerContext], bool]  # whether the peer came by the sealed door
 Told = Callable[[], object]
-Put = Callable[[bytes, Told], object]  # a message for the way back, and who is told when it has left
+Put = Callable[[bytes, Told | None], object]  # a message for the way back, and who is told when it has left
 
 
 class Back(Protocol):
@@ -54,8 +54,9 @@ class Incoming:
         self._back: Back | None = None
         self._large: SimpleQueue[bytes | None] = SimpleQueue()  # frames for the stream's own thread; None: it is over
         self._lock = threading.Lock()
-        self._leaving: Told | None = None  # a message is on its way out
-        self._waiting: deque[tuple[bytes, Told]] = deque()  # for it
+        self._leaving = False  # a message is on its way out
+        self._told: Told | None = None  # when it has left
+        self._waiting: deque[tuple[bytes, Told | None]] = deque()  # for it
         self._paused = False  # no frame is asked for while messages wait
         self._ends = False
         self._broken = ""
@@ -105,7 +106,7 @@ class Incoming:
             self._end()
             return
         if taken.acks:
-            self._put(codec.acks(taken.acks), _nobody)
+            self._put(codec.acks(taken.acks))
         if self._waiting:
             with self._lock:
                 self._paused = bool(self._waiting)
@@ -113,23 +114,23 @@ class Incoming:
                     return
         self._stream.receive()
 
-    def _put(self, message: bytes, told: Told) -> None:
+    def _put(self, message: bytes, told: Told | None = None) -> None:
         with self._lock:
-            if self._leaving is not None:
+            if self._leaving:
                 self._waiting.append((message, told))
                 return
-            self._leaving = told
+            self._leaving, self._told = True, told
         self._stream.send(message)
 
     def _sent(self) -> None:
         message = b""
         with self._lock:
-            told, self._leaving = self._leaving, None
-            if self._waiting:
-                message, self._leaving = self._waiting.popleft()
+            told, self._told, self._leaving = self._told, None, bool(self._waiting)
+            if self._leaving:
+                message, self._told = self._waiting.popleft()
             goes_on = self._paused and not self._waiting
             self._paused = self._paused and not goes_on
-            ends = self._ends and self._leaving is None
+            ends = self._ends and not self._leaving
         if message:
             self._stream.send(message)
         if told is not None:
@@ -143,7 +144,7 @@ class Incoming:
         """When the last message has left."""
         with self._lock:
             self._ends = True
-            if self._leaving is not None:
+            if self._leaving:
                 return
         self._large.put(None)
 
@@ -151,7 +152,3 @@ class Incoming:
         self._large.put(None)
         if self._back is not None:
             self._back.over()
-
-
-def _nobody() -> None:
-    pass

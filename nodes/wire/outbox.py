@@ -86,9 +86,6 @@ class Outbox:
     def _edge(self, address: str, *, sealed: bool) -> Edge | None:
         """None: closed."""
         where = door(address, sealed=sealed)
-        edge = self._edges.get(where)
-        if edge is not None and not self._closed:
-            return edge
         with self._lock:
             if self._closed:
                 return None

@@ -22,7 +22,6 @@ ENTRY_POINTS = {
     "controller/guard.py",
     "controller/plugins.py",
     "controller/sdn/__main__.py",
-    "nodes/wire/accepted.py",  # the thread of a server's events
     "nodes/zygote.py",
     "testbed/emulation/director.py",
     "testbed/kernel/init.py",
