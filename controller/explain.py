@@ -5,8 +5,12 @@ from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from controller.cost import UNREACHABLE_US
-from controller.model import Candidate, Decision, Latency, Problem, Snapshot
+from controller.model import Candidate, Decision, Latency, NodeStates, Problem, Snapshot
+
+WHOLE = 64  # hosts: the paths between more of them are too many for a journal
 
 
 def recorded(problem: Problem, snapshot: Snapshot, decision: Decision) -> dict[str, Any]:
@@ -20,6 +24,7 @@ def recorded(problem: Problem, snapshot: Snapshot, decision: Decision) -> dict[s
         "epoch": decision.placement.epoch,
         "lower_bound_us": decision.lower_bound_us,
         "gap": gap(decision),
+        "state": _state(problem, snapshot) if len(problem.hosts) <= WHOLE else None,
     }
 
 
@@ -57,6 +62,20 @@ def _seen(problem: Problem, snapshot: Snapshot, decision: Decision) -> dict[str,
             for a, b in pairs
         ],
         "latency_us": {stream: int(us) for stream, us in sorted(snapshot.latency_us.items())},
+    }
+
+
+def _state(problem: Problem, snapshot: Snapshot) -> dict[str, Any]:
+    """The whole snapshot, and the zones in force: from it any placement can be reckoned later."""
+    states, rates = NodeStates.of(snapshot.nodes), np.array(snapshot.rate_bps, dtype=np.int64)
+    np.fill_diagonal(rates, 0)  # it says nothing, and may be long
+    return {
+        "up": states.up.tolist(),
+        "load_ppm": states.load_ppm.tolist(),
+        "queue_us": states.queue_us.tolist(),
+        "delay_us": np.asarray(snapshot.delay_us, dtype=np.int64).tolist(),
+        "rate_bps": rates.tolist(),
+        "zones": {kind: sorted(zones) for kind, zones in sorted(problem.zones.items())},
     }
 
 

@@ -148,7 +148,7 @@ class ScenarioRun:
 def _line(record: Record) -> str:
     """A journal line that fits a terminal: the spans of a request become the time spent a step."""
     whole = dict(record)
-    for long in ("spans", "candidates", "versions"):
+    for long in ("spans", "candidates", "state", "versions"):
         whole.pop(long, None)
     spent = [
         f"{span['node']} {span['kind']} {(span['end_us'] - span['start_us']) / 1000:.1f} ms"

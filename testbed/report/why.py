@@ -1,7 +1,7 @@
 """Why the controller did what it did: the decisions of a journal in words. Pure: records -> lines, or one JSON value.
 
 The overview has a line a decision; one decision has what was seen, what triggered, every candidate with its predicted
-latency in parts, and why the others lost.
+latency in parts, and why the others lost. Where it was proven since, `proof` (testbed/proof/recalled.py) says how.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -54,6 +54,8 @@ def detail(record: Record) -> Iterator[str]:
         yield f"  bound      no placement is below {bound / 1e3:.1f} ms{but}" + _gap(record["gap"])
     elif apart:
         yield "  bound      no bound"
+    if proof := record.get("proof"):
+        yield from _proof(record, proof)
     for candidate in record["candidates"]:
         yield from _candidate(candidate, bound)
 
@@ -92,6 +94,33 @@ def _seen(seen: Mapping[str, Any]) -> Iterator[str]:
 
 def _gap(gap: float | None) -> str:
     return "" if gap is None else f"; the chosen one is {100 * gap:.1f} % above it"
+
+
+def _proof(record: Record, proof: Mapping[str, Any]) -> Iterator[str]:
+    chosen = next(candidate for candidate in record["candidates"] if not candidate["why_not"])
+    beside = ", the streams not looked at staying" if chosen["nodes"].keys() - chosen["predicted"].keys() else ""
+    least, better = f"no placement is below {_ms(proof['bound_us'])}{beside}", proof["better"]
+    # what was weighed, and lost for another reason, stands below with all its parts
+    weighed = [c["name"] for c in record["candidates"] if better and c["nodes"] == {**chosen["nodes"], **better}]
+    if proof["open"]:
+        above = "" if proof["gap"] is None else f"; the chosen one is at most {_percent(proof['gap'])} above it"
+        one = f"the candidate {weighed[0]}" if weighed else "a better one"
+        known = f"; {one} has {_ms(proof['found_us'])}" if better else ""
+        said = f"  not proven {proof['open']}; {least}{above}{known}"
+    elif better:
+        one = f"the candidate {weighed[0]}" if weighed else "this one"
+        said = f"  proven     {least}; the chosen one is {_percent(proof['gap'])} above it, which {one} is not"
+    else:
+        said = f"  proven     {least}: the chosen one is optimal"
+    shown = {} if weighed else better
+    yield said + (":" if shown else "")
+    for stream, nodes in shown.items():
+        yield f"             {stream}: {_way(nodes)}"
+
+
+def _percent(share: float) -> str:
+    """As fine as it must be to be seen."""
+    return f"{100 * share:.{2 if share >= 1e-4 else 4}f} %"
 
 
 def _candidate(candidate: Mapping[str, Any], bound: int) -> Iterator[str]:

@@ -1,6 +1,8 @@
 """`testbed why`: the words, and that the coordinator records what they need."""
 
 import json
+import sys
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -10,6 +12,7 @@ from testbed.journal import Journal
 from testbed.report.why import NoDecision, decisions, detail, overview, pick
 from tests.unit.journal_factory import a_run, written
 from tests.unit.test_coordinator import SECOND, World, coordinator
+from tests.unit.test_recalled import certificate, decided, elsewhere
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +71,69 @@ def test_what_is_refused_or_unreachable_is_said(records):
     assert "refused    the policy raised" in text and "unreachable" in text and "bound" not in text
 
 
+def proof(**changes):
+    return {"bound_us": 100_000.0, "found_us": 100_000.0, "gap": 0.0, "better": {}, "open": ""} | changes
+
+
+BETTER = {"s": ["ue", "edge", "edge", "edge"]}
+
+
+@pytest.mark.parametrize(
+    ("found", "lines"),
+    [
+        (proof(), ["  proven     no placement is below 100.0 ms: the chosen one is optimal"]),
+        (
+            proof(gap=0.0026, better=BETTER),
+            [
+                "  proven     no placement is below 100.0 ms; "
+                "the chosen one is 0.26 % above it, which this one is not:",
+                "             s: ue[0-0] edge[1-3]",
+            ],
+        ),
+        (
+            proof(gap=4e-6, open="more than 40 rounds"),
+            [
+                "  not proven more than 40 rounds; no placement is below 100.0 ms; "
+                "the chosen one is at most 0.0004 % above it"
+            ],
+        ),
+        (
+            proof(gap=0.05, found_us=103_000.0, better=BETTER, open="it takes too long"),
+            [
+                "  not proven it takes too long; no placement is below 100.0 ms; "
+                "the chosen one is at most 5.00 % above it; a better one has 103.0 ms:",
+                "             s: ue[0-0] edge[1-3]",
+            ],
+        ),
+        (proof(gap=None, bound_us=0.0, open="why"), ["  not proven why; no placement is below 0.0 ms"]),
+    ],
+)
+def test_a_proof_is_said_below_the_bound(records, found, lines):
+    record = pick(decisions(records), None)
+    plain, said = list(detail(record)), list(detail(record | {"proof": found}))
+    at = next(n for n, line in enumerate(plain) if line.startswith("  bound ")) + 1
+    assert said == [*plain[:at], *lines, *plain[at:]]
+
+
+def test_of_a_better_placement_that_was_weighed_only_the_name_is_said(records):
+    record = pick(decisions(records), None)
+    keep = next(candidate for candidate in record["candidates"] if candidate["name"] == "keep")
+    for found, said in (
+        (proof(gap=0.05, better=keep["nodes"]), "5.00 % above it, which the candidate keep is not"),
+        (proof(gap=0.05, better=keep["nodes"], open="why"), "above it; the candidate keep has 100.0 ms"),
+    ):
+        added = [line for line in detail(record | {"proof": found}) if line not in list(detail(record))]
+        assert len(added) == 1 and added[0].endswith(said)
+
+
+def test_a_proof_says_when_some_streams_were_not_looked_at(records):
+    record = pick(decisions(records), None)
+    kept, chosen = (dict(candidate) for candidate in record["candidates"][:2])
+    chosen["predicted"] = {"s": chosen["predicted"]["s"]}
+    text = "\n".join(detail(record | {"candidates": [kept, chosen], "proof": proof()}))
+    assert "no placement is below 100.0 ms, the streams not looked at staying: the chosen" in text
+
+
 def call(*words):
     return CliRunner().invoke(app, ["why", *map(str, words)])
 
@@ -87,3 +153,64 @@ def test_command(tmp_path, records):
 
 def test_an_older_journal_is_shown_without_what_it_lacks(tmp_path):
     assert "decision 2 at" in call(written(tmp_path, a_run())).stdout
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A folder with the plan and the journal of a run."""
+    folder, made = decided(tmp_path / "run")
+    with Journal(folder, "coordinator") as journal:
+        for record in made:
+            journal.record(**record)
+    return folder
+
+
+@pytest.fixture
+def certify(monkeypatch):
+    """Stands in for the search: its certificates are what the test says."""
+    from testbed.proof.recalled import Question
+
+    asked = SimpleNamespace(questions=[], answer={})
+
+    def certify(problem, snapshot, looked, rows, known_us):
+        asked.questions.append(Question(problem, snapshot, looked, rows, 100_000))
+        answer = dict(asked.answer)
+        if node := answer.pop("node", None):
+            answer["rows"] = elsewhere(asked.questions[-1], node)
+        return certificate(asked.questions[-1], **answer)
+
+    monkeypatch.setitem(sys.modules, "testbed.proof.certificate", SimpleNamespace(certify=certify))
+    return asked
+
+
+def test_command_proves_one_decision(run, certify):
+    plain = call(run, "--decision", 2)
+    assert not certify.questions and "proven" not in plain.stdout
+    certify.answer = {"bound": 0.4, "found": 0.4, "node": 1}
+    told = call(run, "--decision", 2, "--prove")
+    assert told.exit_code == 0 and told.stderr == "seeking the optimum of decision 2\n"
+    added = [line for line in told.stdout.splitlines() if line not in plain.stdout.splitlines()]
+    assert added[0].startswith("  proven     no placement is below 40.0 ms; the chosen one is ")
+    assert added[1:] == ["             cam.ue2: ue2[0-5]"]
+    assert [question.snapshot.now_us for question in certify.questions] == [10 * SECOND]
+
+
+def test_proofs_in_json(run, certify):
+    one = json.loads(call(run, "--decision", 1, "--prove", "--json").stdout)
+    assert one["n"] == 1 and set(one["proof"]) == {"bound_us", "found_us", "gap", "better", "open"}
+    assert one["proof"]["better"] == {} and one["proof"]["open"] == ""
+    every = json.loads(call(run, "--prove", "--json").stdout)["decisions"]
+    assert ["proof" in record for record in every] == [False, True]  # of the last that moved
+
+
+def test_a_decision_that_cannot_be_proven_says_why(tmp_path, certify):
+    folder = written(tmp_path, a_run())
+    told = call(folder, "--decision", 2, "--prove", "--json")
+    assert told.exit_code == 2 and not certify.questions
+    assert json.loads(told.stdout)["error"].startswith("decision 2 cannot be proven: it weighed nothing")
+
+
+def test_the_search_itself_proves_what_joint_decides(run):
+    for number in (1, 2):
+        proof = json.loads(call(run, "--decision", number, "--prove", "--json").stdout)["proof"]
+        assert proof["gap"] <= 1e-6 and (proof["better"], proof["open"]) == ({}, "")

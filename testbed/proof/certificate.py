@@ -1,0 +1,165 @@
+"""The optimum of a decision, and that it is one: prices, kinds of use split where it matters, and what is left.
+
+A round: the best prices (`climb`); companies that are in no cheaper set of rows than the best known are forgotten;
+kinds are split where rows that the prices lead to are told apart too little. When there is nothing to split, all rows
+that may still be in a cheaper set are listed, their kinds are split until nothing of them is rounded, and the paths on
+which they meet are places too. If the bound is still not met then, an integer programme says which set of them is the
+cheapest (`search`). All work is bounded by counts, never by time.
+
+It is about the sum of predicted latencies of the streams that were looked at, the others staying where they are. Memory
+is no matter: where it is short the bound holds, but may not be met.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+
+from controller.cost import UNREACHABLE_US, Forecast, backlog_us, wait_us
+from controller.model import Problem, Snapshot
+from controller.table import Floats, Row, Rows, Table, tabulate
+from testbed.proof.chains import chains_of
+from testbed.proof.climb import Known, climbed, known_of
+from testbed.proof.market import Bill, Market, Offer
+from testbed.proof.places import ALIKE, TooMany
+from testbed.proof.search import cheapest_set
+
+ROUNDS = 40
+NEAR = 3e-6  # of the whole: rows so near the cheapest at some prices are told apart
+MOST, LOOKED_AT, SEARCHED = 2_000, 3_000, 100_000  # rows that are listed; companies that are searched
+FINE = 1e-9  # in the end
+CLOSE = 1e-6  # a gap that is rounding
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """`open` says why bound and placement do not meet, and nothing when they do."""
+
+    bound_us: float  # no placement of the streams looked at has a lower sum of predicted latencies
+    found_us: float  # that of the best placement known
+    rows: Rows  # it, of the streams looked at
+    open: str = ""
+
+
+class NotPlaced(Exception):
+    """A stream that was looked at is nowhere, or where it cannot be reached."""
+
+
+def certify(
+    problem: Problem, snapshot: Snapshot, looked: Sequence[str], rows: Rows, known_us: float = 0.0
+) -> Certificate:
+    """The best placement of the streams `looked`, all others of `rows` staying; begins with theirs in `rows`.
+
+    `known_us`: a bound that is known from elsewhere. Raises NotPlaced.
+    """
+    table = tabulate(problem)
+    if missing := [s for s in looked if s not in rows or not table.permits(s, rows[s])]:
+        raise NotPlaced(f"not placed, or where it may not be: {', '.join(missing)}")
+    proof = _Proof(table, snapshot, looked, rows)
+    if proof.found_us >= UNREACHABLE_US:
+        raise NotPlaced("a stream that was looked at is where it cannot be reached")
+    bound = min(max(proof.bound_us(), known_us), proof.found_us)
+    why = "" if proof.found_us <= bound * (1 + CLOSE) else proof.why
+    return Certificate(bound, proof.found_us, dict(zip(proof.streams, proof.rows, strict=True)), why)
+
+
+class _Proof:
+    """`rows` are the best known, in the order of `streams`; `why`: what ended the search early."""
+
+    def __init__(self, table: Table, snapshot: Snapshot, looked: Sequence[str], rows: Rows) -> None:
+        self._forecast, self._backlog = Forecast(table, snapshot), backlog_us(snapshot)
+        self._stay = self._forecast.load({s: row for s, row in rows.items() if s not in looked}, {})
+        self._chains = chains_of(table, snapshot, looked, rows, self._stay)
+        self.streams = [s for chains in self._chains for s in chains.streams]
+        self.rows, self.why = [rows[s] for s in self.streams], ""
+        self.found_us, self._least_us = self._total_us(self.rows), 0.0
+
+    def _total_us(self, rows: Sequence[Row]) -> float:
+        """Sum of the predicted latencies, not rounded."""
+        uses = [self._forecast.use(stream, row) for stream, row in zip(self.streams, rows, strict=True)]
+        load, total = self._forecast.load(dict(zip(self.streams, rows, strict=True)), {}, base=self._stay), 0.0
+        for use in uses:
+            total += use.moving_us
+            total += sum(max(self._backlog.item(n), _wait_us(load.nodes[n])) for n, _, _ in use.nodes)
+            total += sum(_wait_us(load.paths[way]) for way, _, _ in use.paths)
+        return total
+
+    def bound_us(self) -> float:
+        """What no placement costs less than; takes up better rows where they are found."""
+        market = Market(self._chains, self._backlog)
+        try:
+            market.gather(self.found_us)
+        except TooMany:
+            self.why = "too many uses of one place"
+            return market.least_us(market.alone())
+        known, offer = known_of(market, self.rows), market.offer(market.alone())
+        for _ in range(ROUNDS):
+            offer = climbed(market, known, offer, self.found_us)
+            self._least_us = max(self._least_us, offer.bound_us)
+            prices = None if self._closed else self._split(market, known, offer)
+            if prices is None:
+                return self._least_us
+            known.renew(market)
+            offer = market.offer(prices)
+        self.why = f"not done after {ROUNDS} rounds"
+        return self._least_us
+
+    @property
+    def _closed(self) -> bool:
+        return self.found_us <= self._least_us * (1 + CLOSE)
+
+    def _split(self, market: Market, known: Known, offer: Offer) -> Floats | None:
+        """More kinds of uses where that may help, and their prices; None where nothing is left to do.
+
+        For rows that the prices lead to, and the best set of those seen; then for the best set of all that are left.
+        """
+        market.drop(offer, self.found_us)
+        near, rows = known.bills(offer.prices, NEAR * self.found_us), tuple[Row, ...]()
+        with suppress(TooMany):
+            rows = cheapest_set(market, known.rows, np.zeros(len(self.rows), dtype=bool), LOOKED_AT).rows
+            self._take(rows)
+            market.drop(offer, self.found_us)
+        prices = self._exact(market, market.split(offer.prices, near, ALIKE, offer), rows)
+        if len(prices) == len(offer.prices) and not self._closed:
+            try:
+                prices = self._exact(market, prices, self._left(market, known, offer))
+            except TooMany:
+                self.why = "too many rows are left"
+        return None if self._closed or len(prices) == len(offer.prices) else prices
+
+    def _left(self, market: Market, known: Known, offer: Offer) -> Sequence[Row]:
+        """The best set of all rows that may still be in one better than those known; raises TooMany."""
+        lists = market.below(offer, self.found_us, MOST)
+        others = market.others_us - offer.streams_us <= offer.slack_us(self.found_us)
+        best = cheapest_set(market, [known.billed(market, s, rows) for s, rows in enumerate(lists)], others, SEARCHED)
+        self._least_us = max(self._least_us, best.least_us)
+        self._take(best.rows)
+        self.why = "rows that are not told apart may be better"
+        return best.rows
+
+    def _exact(self, market: Market, prices: Floats, rows: Sequence[Row]) -> Floats:
+        """The same prices, more of them if anything of these rows was rounded or they meet where nobody paid."""
+        bills = [market.bill(stream, row) for stream, row in enumerate(rows) if row]
+        return market.split(market.open(prices, _crossed(bills), self.found_us), bills, FINE)
+
+    def _take(self, rows: Sequence[Row]) -> bool:
+        """Takes up rows if they are better."""
+        if not rows or not all(rows):
+            return False
+        total = self._total_us(rows)
+        if better := total < self.found_us:
+            self.found_us, self.rows = total, list(rows)
+        return better
+
+
+def _wait_us(parts: tuple[float, float, float]) -> float:
+    return float(wait_us(np.array(parts[0]), np.array(parts[1])))
+
+
+def _crossed(bills: Sequence[Bill]) -> list[int]:
+    """Where several streams may meet, or one twice, and do not pay yet."""
+    crossed = Counter(place for _, place in {(bill.stream, place) for bill in bills for place in bill.free})
+    again = {place for bill in bills for place, count in Counter(bill.free).items() if count > 1}
+    return sorted(again.union(place for place, count in crossed.items() if count > 1))

@@ -1,0 +1,203 @@
+"""The places that streams pay for, and the bound that prices give. Pure.
+
+Lagrange, as in `controller.prices`, but of all runs of all rows: with a price for each kind of use of each place, each
+stream takes the row that is cheapest for it alone, and each place the company that pays most beyond what it waits.
+Together they are never more than the cheapest set of rows costs, whatever the prices are. How much more one row or one
+company costs than the cheapest is how much dearer at least any set with it is.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from controller.table import Floats, Row
+from testbed.proof.chains import Chains, Uses
+from testbed.proof.places import Indices, Place, TooMany
+
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Offer:
+    """What prices lead to."""
+
+    prices: Floats  # (G + 1,)
+    bound_us: float
+    rows: tuple[Row, ...]  # of each stream the cheapest, () where all others together are cheaper
+    streams_us: Floats  # (S,) what that costs
+    places_us: Floats  # (R,) of each place, what the company that pays most costs less what it pays
+    companies: tuple[Floats, ...]  # which it is: its uses of each kind
+
+    def slack_us(self, below_us: float) -> float:
+        """How much dearer than the cheapest a row or a company may be in a set that costs less."""
+        return max(below_us - self.bound_us, 0.0) + ROUNDING * below_us
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bill:
+    """What a row costs without its prices, and where they stand; where it meets others, which use it is there."""
+
+    stream: int
+    fixed_us: float
+    prices: Indices
+    at: tuple[tuple[int, int], ...]  # (place, use) where it pays
+    free: tuple[int, ...]  # places where it does not
+
+
+class Market:
+    """S streams of several groups; R places, first the nodes.
+
+    `others_us` (S,): rows that are not told apart cost no less.
+    """
+
+    def __init__(self, chains: Sequence[Chains], backlog_us: Floats) -> None:
+        self.chains, self._backlog_us = chains, backlog_us
+        self.others_us = np.concatenate([chain.beyond_us for chain in chains])
+        self._stay = {place: parts for chain in chains for place, parts in chain.stay.items()}
+        self._firsts = np.cumsum([0, *(len(chain.streams) for chain in chains)]).tolist()
+        self._number: dict[int, int] = {}  # a place's, by a * N + b
+        self.places: list[Place] = []
+        self._most_uses, self._registered = 0, 0
+        hosts = len(backlog_us)
+        self._register(sorted({int(n) * (hosts + 1) for chain in chains for n in np.unique(chain.group.nodes)}))
+
+    def _all_uses(self) -> list[Uses]:
+        return [uses for chain in self.chains for uses in chain.uses]
+
+    def _register(self, ids: Sequence[int]) -> None:
+        """From now on uses of these places pay."""
+        spots, found = list[tuple[Uses, Indices]](), list[Floats]()
+        for uses in self._all_uses():
+            can = np.isfinite(uses.us)
+            shared = np.logical_or.reduce(can, axis=0)[None] if len(uses.rho) < len(can) else can
+            spot = np.flatnonzero(np.isin(uses.place, ids) & shared)
+            spots.append((uses, spot))
+            found.append(np.stack([part.ravel()[spot] for part in (uses.place, uses.rho, uses.square)]))
+        every, which = np.unique(np.concatenate(found, axis=1), axis=1, return_inverse=True)
+        done = 0
+        for uses, spot in spots:
+            uses.use.ravel()[spot] = self._registered + which.ravel()[done : done + len(spot)]
+            done += len(spot)
+        for place in np.unique(every[0]).astype(int).tolist():
+            self._number[place] = len(self.places)
+            self.places.append(self._place(place, every[1:, every[0] == place]))
+        self._registered += every.shape[1]
+        self._refresh()
+
+    def _place(self, place: int, uses: Floats) -> Place:
+        a, b = divmod(place, len(self._backlog_us))
+        rho, square, _ = self._stay.get(place, (0.0, 0.0, 0.0))
+        return Place(uses[0], uses[1], (rho, square), float(self._backlog_us[a]) if a == b else 0.0)
+
+    @property
+    def offsets(self) -> Indices:
+        """(R + 1,) where the prices of each place begin."""
+        return np.cumsum([0, *(len(place.first) for place in self.places)])
+
+    def _refresh(self) -> None:
+        """After places were registered or split: where everybody's prices stand now."""
+        self._begins = [0, *np.cumsum([len(place.rho) for place in self.places]).tolist()]
+        stand = np.concatenate([place.kind + at for place, at in zip(self.places, self.offsets, strict=False)])
+        for uses in self._all_uses():
+            uses.reprice(stand)
+
+    def alone(self) -> Floats:
+        """(G + 1,) the prices that are what each use waits alone."""
+        return np.concatenate([*(place.alone_us for place in self.places), [0.0]])
+
+    def least_us(self, alone: Floats) -> float:
+        """What no set of rows costs less than, by these prices: no company pays more then than it waits."""
+        found = np.concatenate([chain.cheapest(alone)[0] for chain in self.chains])
+        return float(np.minimum(found, self.others_us).sum())
+
+    def gather(self, below_us: float) -> None:
+        """Lists the companies that may be in a set of rows which costs less."""
+        alone = self.alone()
+        slack = below_us * (1 + ROUNDING) - self.least_us(alone)
+        self._most_uses = self._most(alone, slack)
+        for place in self.places:
+            place.gather(slack, self._most_uses)
+
+    def _most(self, prices: Floats, slack_us: float) -> int:
+        """The uses of one place, at most, when all rows together cost so much more than the cheapest at these prices.
+
+        One of each stream, and more of few: to be once more at a place takes a row two runs more.
+        """
+        dearer = list[float]()
+        for by_runs in (chain.by_runs(prices) for chain in self.chains):
+            again = np.minimum.accumulate(by_runs[::-1], axis=0)[::-1][2::2] - by_runs.min(axis=0)
+            each = (again / np.arange(1, len(again) + 1)[:, None]).min(axis=0, initial=np.inf)
+            dearer += np.repeat(each, len(again)).tolist()
+        return len(self.others_us) + int((np.cumsum(sorted(dearer)) <= slack_us).sum())
+
+    def offer(self, prices: Floats) -> Offer:
+        streams, rows = list[Floats](), list[Row]()
+        for chain in self.chains:
+            cost, found = chain.cheapest(prices)
+            streams.append(cost)
+            rows += found
+        every = np.concatenate(streams)
+        rows = [() if other < cost else row for row, cost, other in zip(rows, every, self.others_us, strict=True)]
+        every = np.minimum(every, self.others_us)
+        least, companies = np.empty(len(self.places)), list[Floats]()
+        for r, (place, at) in enumerate(zip(self.places, self.offsets.tolist(), strict=False)):
+            left = place.left_us(prices[at : at + len(place.first)])
+            best = int(left.argmin())
+            least[r], companies = left[best], [*companies, place.companies[best]]
+        return Offer(prices, float(every.sum() + least.sum()), tuple(rows), every, least, tuple(companies))
+
+    def bill(self, stream: int, row: Row) -> Bill:
+        group = bisect_right(self._firsts, stream) - 1
+        parts = self.chains[group].parts(stream - self._firsts[group], row)
+        paid = tuple(
+            (self._number[place], use - self._begins[self._number[place]]) for _, p, place, use in parts if p >= 0
+        )
+        prices = np.array([price for _, price, _, _ in parts if price >= 0], dtype=np.intp)
+        free = tuple(place for _, price, place, _ in parts if price < 0 <= place)
+        return Bill(stream, sum(fixed for fixed, *_ in parts), prices, paid, free)
+
+    def drop(self, offer: Offer, below_us: float) -> None:
+        """Forgets companies that are in no set of rows which costs less."""
+        slack = offer.slack_us(below_us)
+        most = self._most(offer.prices, slack)
+        for r, (place, at) in enumerate(zip(self.places, self.offsets.tolist(), strict=False)):
+            left = place.left_us(offer.prices[at : at + len(place.first)])
+            near = left - offer.places_us[r] <= slack
+            place.keep(near & ((place.companies.sum(axis=1) <= most) | (left == offer.places_us[r])))
+
+    def split(self, prices: Floats, bills: Iterable[Bill], alike: float, beside: Offer | None = None) -> Floats:
+        """Tells uses apart that these rows have; the same prices as before, more of them if anything was split.
+
+        `beside`: only those of which it matters to what that offer has there.
+        """
+        wanted, parts = dict[int, set[int]](), [prices[a:b] for a, b in pairwise(self.offsets)]
+        for bill in bills:
+            for r, use in bill.at:
+                if beside is None or self.places[r].matters(use, beside.companies[r]):
+                    wanted.setdefault(r, set()).add(use)
+        for r, uses in wanted.items():
+            with suppress(TooMany):
+                parts[r] = parts[r][self.places[r].split(self.places[r].coarse(sorted(uses), alike))]
+        self._refresh()
+        return np.concatenate([*parts, [0.0]])
+
+    def open(self, prices: Floats, ids: Sequence[int], below_us: float) -> Floats:
+        """Lets uses of more places pay, what they wait alone at first; the prices."""
+        if not ids:
+            return prices
+        first = len(self.places)
+        self._register(ids)
+        slack = below_us * (1 + ROUNDING) - self.least_us(self.alone())
+        for place in self.places[first:]:
+            place.gather(slack, self._most_uses)
+        return np.concatenate((prices[:-1], *(place.alone_us for place in self.places[first:]), [0.0]))
+
+    def below(self, offer: Offer, below_us: float, most: int) -> list[list[Row]]:
+        """Of each stream, the rows that may be in a set which costs less; raises TooMany."""
+        limit = np.split(offer.streams_us + offer.slack_us(below_us), self._firsts[1:-1])
+        found = [chain.below(offer.prices, mine, most) for chain, mine in zip(self.chains, limit, strict=True)]
+        return [rows for lists in found for rows in lists]

@@ -1,0 +1,133 @@
+"""Nodes and paths where streams meet, and what companies of uses wait there. Pure.
+
+A *use* is one visit of a node, or one crossing of a path. All that can be are known and rounded down to a few *kinds*,
+which are split where it matters. A *company* is how many uses of each kind are there together; it waits as
+`controller.cost` says, beside the streams that stay. Waits only grow with each use, so what is dearer than a limit can
+be left out with all that has more.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from controller.cost import wait_us
+from controller.table import Bools, Floats
+
+Indices = npt.NDArray[np.intp]
+SHARES = (0.0, 0.35, 0.7, 0.99)  # of the greatest use of a place: where kinds begin at first
+MOST = 200_000  # companies of a place
+FEW, ROUNDING = 3, 1e-9
+ALIKE = 1e-3  # uses that are so near are one kind, as long as that is fine enough
+
+
+class TooMany(Exception):
+    """More companies than can be looked at."""
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """U uses in G kinds, C companies."""
+
+    rho: Floats  # (U,) utilisation, ascending
+    square: Floats  # (U,) rate * time^2
+    stay: tuple[float, float]  # the same two of the streams that stay
+    least_us: float  # every use waits at least this
+    first: Indices = field(init=False)  # (G,) the least use of each kind
+    kind: Indices = field(init=False)  # (U,)
+    amounts: Floats = field(init=False)  # (2, G) what uses of a kind bring at least
+    companies: Floats = field(init=False)  # (C, G)
+    cost_us: Floats = field(init=False)  # (C,) what all of a company wait
+
+    def __post_init__(self) -> None:
+        starts = np.searchsorted(self.rho, np.array(SHARES) * self.rho[-1])
+        self._take(np.unique(np.append(0, starts)))
+
+    def _take(self, first: Indices) -> None:
+        self.first = first
+        self.kind = np.searchsorted(first, np.arange(len(self.rho)), side="right") - 1
+        self.amounts = np.stack([np.minimum.reduceat(part, first) for part in (self.rho, self.square)])
+
+    def wait_us(self, rho: Floats, square: Floats) -> Floats:
+        """What each use waits beside those that stay, when uses bring so much together; any shape."""
+        return np.asarray(np.maximum(self.least_us, wait_us(self.stay[0] + rho, self.stay[1] + square)))
+
+    @property
+    def alone_us(self) -> Floats:
+        """(G,) what a use of each kind waits when no other is there."""
+        return self.wait_us(*self.amounts)
+
+    def _waits(self, companies: Floats) -> Floats:
+        """(C,)"""
+        rho, square = self.amounts @ companies.T
+        return np.asarray(companies.sum(axis=1) * self.wait_us(rho, square))
+
+    def cost_of(self, company: Floats) -> float:
+        return float(self._waits(company[None])[0])
+
+    def matters(self, use: int, company: Floats) -> bool:
+        """Whether a company, or a few of that use, wait longer with the use than with it rounded down."""
+        one = np.array([self.rho[use], self.square[use]])
+        beside = np.stack((self.amounts @ company, FEW * one), axis=1)
+        exact, rounded = (
+            self.wait_us(*(beside + one[:, None])),
+            self.wait_us(*(beside + self.amounts[:, self.kind[use], None])),
+        )
+        return bool((exact > rounded * (1 + ROUNDING)).any())
+
+    def gather(self, limit_us: float, most_uses: int) -> None:
+        """All companies of so many uses at most which wait less than `limit_us` longer than each use alone."""
+        found = np.zeros((1, len(self.first)))
+        for kind in reversed(range(len(self.first))):
+            more, parts = found, [found]
+            for _ in range(most_uses):
+                more = more.copy()
+                more[:, kind] += 1
+                longer = self._waits(more) - more @ self.alone_us
+                more = more[(longer < limit_us) & (more.sum(axis=1) <= most_uses)]
+                if not len(more):
+                    break
+                parts.append(more)
+            found = np.concatenate(parts)
+            if len(found) > MOST:
+                raise TooMany
+        self.companies, self.cost_us = found, self._waits(found)
+
+    def left_us(self, prices: Floats) -> Floats:
+        """(C,) what each company costs, less what its uses pay at prices (G,)."""
+        return np.asarray(self.cost_us - self.companies @ prices)
+
+    def keep(self, which: Bools) -> None:
+        self.companies, self.cost_us = self.companies[which], self.cost_us[which]
+
+    def coarse(self, uses: Sequence[int], alike: float) -> set[int]:
+        """Where more kinds would have to begin for these uses to be rounded down by that share at most."""
+        found = set[int]()
+        for use in uses:
+            rho, square = self.amounts[:, self.kind[use]]
+            if self.rho[use] > rho * (1 + alike):
+                found.add(int(np.searchsorted(self.rho, self.rho[use] * (1 - alike / 3))))
+            elif self.square[use] > square * (1 + 2 * alike):  # what comes behind it brings less
+                found |= {use, min(use + 1, len(self.rho) - 1)}
+        return found - set(self.first.tolist())
+
+    def split(self, begins: set[int]) -> Indices:
+        """More kinds begin there; (G',) which kind each of the new ones was. Raises TooMany, changing nothing."""
+        first = np.array(sorted({*self.first.tolist(), *begins}))
+        was = np.searchsorted(self.first, first, side="right") - 1
+        companies = self.companies[:, :0]
+        of, left = np.arange(len(self.companies)), self.companies[:, :0]
+        for kind, parts in enumerate(np.bincount(was, minlength=len(self.first)).tolist()):
+            left = self.companies[of, kind]
+            for _ in range(parts - 1):
+                ways = left.astype(np.intp) + 1
+                again = np.repeat(np.arange(len(of)), ways)
+                if len(again) > MOST:
+                    raise TooMany
+                taken = np.arange(len(again)) - np.repeat(np.cumsum(ways) - ways, ways)
+                companies, of, left = np.column_stack((companies[again], taken)), of[again], left[again] - taken
+            companies = np.column_stack((companies, left))
+        self._take(first)
+        self.companies, self.cost_us = companies, self._waits(companies)
+        return was

@@ -1,0 +1,189 @@
+"""The optimum of a decision, sought afterwards: it is that of brute force, and no bound on the way is too high."""
+
+import itertools
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks.decision import Intake, Size, problem, reports
+from controller.cost import UNREACHABLE_US, Forecast, Load, wait_us
+from controller.model import Model
+from controller.planner import Planner
+from controller.table import tabulate
+from testbed.proof.certificate import NotPlaced, certify
+from testbed.proof.chains import chains_of
+from testbed.proof.market import Market
+from testbed.proof.places import Place
+from tests.unit.test_joint import instance
+
+PERIODS_US = (60_000, 120_000, 250_000, 400_000, 1_000_000, 3_000_000)
+
+
+def latency_us(forecast, snapshot, looked, rows):
+    """Of some streams together, not rounded, by the rules of controller/cost.py."""
+    load, total = forecast.load(rows, {}), 0.0
+    for stream in looked:
+        use = forecast.use(stream, rows[stream])
+        total += use.moving_us
+        total += sum(max(float(snapshot.nodes[n].queue_us), float(wait_us(*load.nodes[n][:2]))) for n, *_ in use.nodes)
+        total += sum(float(wait_us(*load.paths[way][:2])) for way, *_ in use.paths)
+    return total
+
+
+def case(seed, sizes=((3, 3, 2), (3, 3, 3), (2, 4, 3), (4, 3, 2), (3, 4, 2))):
+    """A small problem with streams of several periods and models, and all rows that each of them may have."""
+    draw = random.Random(seed)
+    hosts, blocks, streams = draw.choice(sizes)
+    made, scene = instance(seed, hosts=hosts, blocks=blocks, streams=streams)
+    models = dict(made.models)
+    if draw.random() < 0.4:
+        models["k"] = Model("k", made.models["m"].blocks[: blocks - 1], draw.randint(1, 10**6))
+    usual = draw.choice(PERIODS_US)
+    periods = [draw.choice(PERIODS_US) if draw.random() < 0.5 else usual for _ in made.streams]
+    streams = [
+        replace(stream, period_us=period_us, model=draw.choice(sorted(models)))
+        for stream, period_us in zip(made.streams, periods, strict=True)
+    ]
+    made = replace(made, streams=tuple(streams), models=models)
+    table = tabulate(made)
+    forecast, every = Forecast(table, scene), {}
+    for stream in streams:
+        rows = itertools.product(range(hosts), repeat=len(models[stream.model].blocks))
+        may = [row for row in rows if table.permits(stream.name, row) and forecast.up(row)]
+        every[stream.name] = [row for row in may if forecast.use(stream.name, row).moving_us < UNREACHABLE_US]
+    return made, scene, forecast, every, draw
+
+
+def test_it_is_what_brute_force_finds():
+    closed = 0
+    for seed in range(24):
+        made, scene, forecast, every, draw = case(seed)
+        if not all(every.values()):
+            continue
+        names = sorted(every)
+        kept = names[:1] if len(names) > 2 and draw.random() < 0.4 else []
+        looked, start = [s for s in names if s not in kept], {s: draw.choice(rows) for s, rows in every.items()}
+        least, best = min(
+            (latency_us(forecast, scene, looked, rows := {**start, **dict(zip(looked, chosen, strict=True))}), n, rows)
+            for n, chosen in enumerate(itertools.product(*(every[s] for s in looked)))
+        )[::2]
+        known = best if seed % 2 else start  # it may have to find it, or to say that there is nothing better
+        found = certify(made, scene, looked, known)
+        assert found.bound_us <= least * (1 + 1e-9), seed
+        reached = latency_us(forecast, scene, looked, {**start, **found.rows})
+        assert found.found_us == pytest.approx(reached, abs=1e-3) and found.found_us >= least * (1 - 1e-9), seed
+        assert found.open or found.found_us <= least * (1 + 2e-6), seed
+        closed += not found.open
+    assert closed >= 20
+
+
+def test_no_prices_give_a_bound_that_is_too_high():
+    for seed in range(12):
+        made, scene, forecast, every, draw = case(seed)
+        if not all(every.values()):
+            continue
+        table, names = tabulate(made), sorted(every)
+        start = {s: draw.choice(rows) for s, rows in every.items()}
+        market = Market(
+            chains_of(table, scene, names, start, Load()), np.array([n.queue_us for n in scene.nodes], float)
+        )
+        dearest = latency_us(forecast, scene, names, start)
+        market.gather(dearest)
+        prices = market.alone()
+        for _ in range(4):
+            prices = prices * np.random.default_rng(seed).uniform(0.3, 4, len(prices))
+            offer = market.offer(prices)
+            for _ in range(30):
+                rows = {s: draw.choice(rows) for s, rows in every.items()}
+                total = latency_us(forecast, scene, names, rows)
+                if total >= dearest:  # what costs more is no matter
+                    continue
+                assert offer.bound_us <= total * (1 + 1e-9)
+                order = [s for chains in market.chains for s in chains.streams]
+                bills = [market.bill(n, rows[s]) for n, s in enumerate(order)]
+                more = sum(bill.fixed_us + prices[bill.prices].sum() for bill in bills) - offer.streams_us.sum()
+                assert offer.bound_us + more <= total * (1 + 1e-9)
+            bills = [market.bill(n, row) for n, row in enumerate(offer.rows) if row]
+            split = market.split(prices, bills, 0.0)
+            assert market.offer(split).bound_us >= offer.bound_us - 1e-3  # told apart, and no lower
+            prices = split
+
+
+def place(seed):
+    draw = np.random.default_rng(seed)
+    rho = np.sort(draw.uniform(0, 0.2, 30))
+    return Place(rho, rho * rho * 400_000, (0.1, 9_000.0), 1_500.0)
+
+
+def test_all_companies_below_a_limit_are_listed_and_none_when_kinds_are_split():
+    one, limit_us = place(1), 9_000.0
+    one.gather(limit_us, 5)
+    listed = {tuple(company) for company in one.companies}
+    for company in itertools.product(range(6), repeat=len(one.first)):
+        if sum(company) <= 5:
+            longer = one.cost_of(np.array(company, float)) - np.array(company) @ one.alone_us
+            assert (company in listed) == (longer < limit_us), company
+    other = place(1)
+    was = one.split({3, 17, 25})
+    assert len(one.first) == len(was) == len(other.first) + 3
+    merged = {tuple(np.bincount(was, company, len(other.first))) for company in one.companies}
+    assert merged == listed and (one.amounts >= other.amounts[:, was]).all()
+
+
+def test_what_does_not_matter_is_not_told_apart():
+    one = place(2)
+    one.least_us = 1e6  # all wait so long anyway
+    assert not any(one.matters(use, np.ones(len(one.first))) for use in range(len(one.rho)))
+    one.least_us = 0.0
+    uses = [use for use in range(len(one.rho)) if use not in one.first]
+    assert all(one.matters(use, np.ones(len(one.first))) for use in uses)
+    one.gather(1_000.0, 2)
+    one.split(one.coarse(uses, 0.0))
+    assert not one.coarse(range(len(one.rho)), 0.0)
+
+
+def periods(size, which):
+    made, seen, intake = problem(size), reports(size), Intake(size)
+    for n in range(max(which) + 1):
+        scene = intake.snapshot(n * 60_000_000, next(seen))
+        if n in which:
+            yield made, scene
+
+
+def test_ten_streams_on_twenty_nodes_are_proven_where_the_planner_cannot():
+    missed, names = 0, [f"s{n}" for n in range(10)]
+    for made, scene in periods(Size(20, 6, 10, 10, 1), {1, 8, 50}):
+        planner = Planner(made)
+        plan = planner.plan(scene, names, {})
+        total = planner.total_us(scene, plan.rows, {})
+        missed += total > plan.bound_us * 1.0005
+        found = certify(made, scene, names, plan.rows)
+        assert not found.open and found.bound_us >= plan.bound_us * (1 - 1e-6)
+        assert found.bound_us == pytest.approx(found.found_us, rel=1e-6) and found.found_us <= total + 1e-3
+    assert missed == 3
+    assert found == certify(made, scene, names, plan.rows)
+
+
+def test_some_of_many_streams_in_a_large_network():
+    """Nodes that are not worth considering are bounded, streams that are not looked at stay where they are."""
+    made, scene = next(periods(Size(1_000, 40, 12, 12, 1), {0}))
+    names = [stream.name for stream in made.streams]
+    planner = Planner(made)
+    rows = planner.plan(scene, names, {}).rows
+    plan = planner.plan(scene, names[:3], {}, rows)
+    found = certify(made, scene, names[:3], plan.rows)
+    assert not found.open and set(found.rows) == set(names[:3])
+    assert found.found_us <= latency_us(Forecast(planner.table, scene), scene, names[:3], plan.rows) + 1e-3
+
+
+def test_streams_that_are_nowhere_are_refused():
+    made, scene, _, every, _ = next(one for one in map(case, range(40)) if all(one[3].values()))
+    with pytest.raises(NotPlaced, match="not placed, or where it may not be: s1"):
+        certify(made, scene, ["s0", "s1"], {"s0": every["s0"][0]})
+    cut = replace(scene, rate_bps=np.zeros_like(scene.rate_bps))
+    away = next((row for row in every["s0"] if row[0] != 0), None)
+    if away:
+        with pytest.raises(NotPlaced, match="cannot be reached"):
+            certify(made, cut, ["s0"], {"s0": away})
