@@ -35,7 +35,7 @@ from controller.turns import HANDFUL, ROUNDS, Scene, Turn
 
 ORDERS = 4  # orders in which streams choose one after the other
 WHOLE, FEW = 16, 2  # nodes tried with everything on them, times streams; and at least
-NEAR, NEARLY = 1e-3, 5e-3  # of the bound: then the rest is not sought; of many streams
+NEAR = 1e-3  # of the bound: then the rest is not sought
 STARTS = 4  # placements from which best responses are followed
 
 
@@ -96,7 +96,7 @@ class Planner:
         if ends[0][1] > turn.goal_us and (suggested := turn.together(ends[0][0])) is not None:
             ends = [min(ends[0], (suggested, turn.worth(suggested)), key=worth_of)]
         rows, total = ends[0]
-        near = turn.goal_us * (1 + (NEAR if few else NEARLY))
+        near = turn.goal_us * (1 + NEAR)
         for start in (rows, *others, *starts[2:STARTS]):
             if total <= near or turn.asked >= turn.most or (ends[1:] and turn.bounded and not few):
                 break

@@ -39,7 +39,8 @@ class Certificate:
 
     bound_us: float  # no placement of the streams looked at has a lower sum of predicted latencies
     found_us: float  # that of the best placement known
-    rows: Rows  # it, of the streams looked at
+    start_us: float  # that of the placement that was asked about
+    rows: Rows  # the best, of the streams looked at
     open: str = ""
 
 
@@ -58,11 +59,12 @@ def certify(
     if missing := [s for s in looked if s not in rows or not table.permits(s, rows[s])]:
         raise NotPlaced(f"not placed, or where it may not be: {', '.join(missing)}")
     proof = _Proof(table, snapshot, looked, rows)
-    if proof.found_us >= UNREACHABLE_US:
+    start_us = proof.found_us
+    if start_us >= UNREACHABLE_US:
         raise NotPlaced("a stream that was looked at is where it cannot be reached")
     bound = min(max(proof.bound_us(), known_us), proof.found_us)
     why = "" if proof.found_us <= bound * (1 + CLOSE) else proof.why
-    return Certificate(bound, proof.found_us, dict(zip(proof.streams, proof.rows, strict=True)), why)
+    return Certificate(bound, proof.found_us, start_us, dict(zip(proof.streams, proof.rows, strict=True)), why)
 
 
 class _Proof:

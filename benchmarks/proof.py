@@ -1,0 +1,102 @@
+"""How good decisions of `joint` really are: the optimum of each is sought afterwards, as `testbed why --prove` does.
+
+    .venv/bin/python -m benchmarks.proof [periods]
+
+The same problems, periods and options as in `benchmarks.decision`, without memory pressure. `decided` is the gap that a
+decision knows of itself, in the milliseconds that it has; `proven` that of the same placement to the bound that is
+known afterwards, `closed` in how many periods the optimum is certain (within 1e-6), `above` by how much the chosen
+placement is above the best that was found. Seconds are processor time on one processor, of one proof.
+"""
+
+import json
+import os
+import sys
+import time
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table as Shown
+
+from benchmarks.decision import OPTIONS, PERIOD_US, Intake, Size, problem, reports
+from benchmarks.table import RESULTS, WIDTH
+from controller.cost import UNREACHABLE_US
+from controller.explain import gap
+from controller.model import Trigger
+from controller.policies.joint import Joint
+from controller.table import tabulate
+from testbed.proof.certificate import certify
+
+SIZES = (
+    Size(20, 6, 1, 1, 100),
+    Size(20, 6, 3, 3, 100),
+    Size(20, 6, 10, 10, 300),
+    Size(100, 12, 3, 3, 50),
+    Size(1_000, 40, 3, 3, 50),
+    Size(1_000, 40, 100, 3, 50),
+)
+CLOSED = 1e-6
+
+
+def measure(size: Size) -> dict[str, float]:
+    asked = problem(size)
+    policy, table, intake, seen = Joint(asked, OPTIONS), tabulate(asked), Intake(size), reports(size)
+    placement = policy.start(intake.snapshot(0, next(seen))).placement
+    decided, proven, above, took, closed = list[float](), list[float](), list[float](), list[float](), 0
+    for period in range(1, size.periods + 1):
+        first = period * size.looked % size.streams
+        about = [f"s{(first + k) % size.streams}" for k in range(size.looked)]
+        snapshot = intake.snapshot(period * 60 * PERIOD_US, next(seen))
+        named = tuple(Trigger("end_to_end", stream, 2.0, 1.0) for stream in about)
+        decision = policy.decide(snapshot, placement, named)
+        placement = decision.placement
+        chosen = next(c for c in decision.candidates if not c.why_not)
+        if any(latency.total_us >= UNREACHABLE_US for latency in chosen.predicted.values()):
+            continue
+        began = time.process_time()
+        rows = {stream: table.row(nodes) for stream, nodes in chosen.nodes.items()}
+        found = certify(asked, snapshot, tuple(chosen.predicted), rows)
+        took.append(time.process_time() - began)
+        decided.append(gap(decision) or 0.0)
+        proven.append(found.start_us / found.bound_us - 1)
+        above.append(found.start_us / found.found_us - 1)
+        closed += found.found_us <= found.bound_us * (1 + CLOSED)
+    return {
+        "nodes": size.nodes,
+        "streams": size.streams,
+        "looked_at": size.looked,
+        "periods": len(took),
+        **_spread("decided", decided, (50, 95, 100)),
+        **_spread("proven", proven, (50, 95, 100)),
+        **_spread("above", above, (95, 100)),
+        "closed": closed / len(took),
+        **_spread("seconds", took, (50, 95, 100)),
+    }
+
+
+def _spread(name: str, values: list[float], points: tuple[int, ...]) -> dict[str, float]:
+    return {f"{name}_p{point}": float(np.percentile(values, point)) for point in points}
+
+
+def main() -> None:
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    most = int(sys.argv[1]) if len(sys.argv) > 1 else None
+    rows = [measure(Size(s.nodes, s.sites, s.streams, s.looked, min(s.periods, most or s.periods))) for s in SIZES]
+    shares = [name for name in rows[0] if name.partition("_")[0] in ("decided", "proven", "above")]
+    seconds = [name for name in rows[0] if name.startswith("seconds")]
+    names = ("nodes", "served", "looked", "periods", *shares, "closed", *seconds)
+    shown = Shown(*names, title="gaps in %, proofs in seconds", width=WIDTH + 40)
+    for row in rows:
+        shown.add_row(
+            *(f"{row[name]:g}" for name in ("nodes", "streams", "looked_at", "periods")),
+            *(f"{100 * row[name]:.4f}" for name in shares),
+            f"{row['closed']:.1%}",
+            *(f"{row[name]:.2f}" for name in seconds),
+        )
+    Console(width=WIDTH + 40).print(shown)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "proof.json").write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
