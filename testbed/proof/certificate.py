@@ -1,10 +1,10 @@
 """The optimum of a decision, and that it is one: prices, kinds of use split where it matters, and what is left.
 
 A round: the best prices (`climb`); companies that are in no cheaper set of rows than the best known are forgotten;
-kinds are split where rows that the prices lead to are told apart too little. When there is nothing to split, all rows
-that may still be in a cheaper set are listed, their kinds are split until nothing of them is rounded, and the paths on
-which they meet are places too. If the bound is still not met then, an integer programme says which set of them is the
-cheapest (`search`). All work is bounded by counts, never by time.
+kinds are split where rows that the prices lead to are told apart too little, and for the best set of the rows seen,
+until nothing of it is rounded; paths on which it meets become places too. When that changes nothing, all rows that may
+still be in a cheaper set are listed, and the best set of them is found in the same way (`search`). Bound and placement
+meet when nothing of the best set is rounded. All work is bounded by counts, never by time.
 
 It is about the sum of predicted latencies of the streams that were looked at, the others staying where they are. Memory
 is no matter: where it is short the bound holds, but may not be met.
@@ -29,7 +29,7 @@ from testbed.proof.search import cheapest_set
 ROUNDS = 40
 NEAR = 3e-6  # of the whole: rows so near the cheapest at some prices are told apart
 MOST, LOOKED_AT, SEARCHED = 2_000, 3_000, 100_000  # rows that are listed; companies that are searched
-FINE = 1e-9  # in the end
+FINE = 1e-9  # uses that are so near are one
 CLOSE = 1e-6  # a gap that is rounding
 
 

@@ -127,12 +127,14 @@ class Market:
 
         One of each stream, and more of few: to be once more at a place takes a row two runs more.
         """
-        dearer = list[float]()
-        for by_runs in (chain.by_runs(prices) for chain in self.chains):
-            again = np.minimum.accumulate(by_runs[::-1], axis=0)[::-1][2::2] - by_runs.min(axis=0)
-            each = (again / np.arange(1, len(again) + 1)[:, None]).min(axis=0, initial=np.inf)
-            dearer += np.repeat(each, len(again)).tolist()
-        return len(self.others_us) + int((np.cumsum(sorted(dearer)) <= slack_us).sum())
+        dearer = np.zeros(1)  # how much dearer all rows are at least with so many more uses
+        for by_runs in (one for chain in self.chains for one in chain.by_runs(prices).T):
+            least, without = np.minimum.accumulate(by_runs[::-1])[::-1][::2], dearer
+            dearer = np.full(len(without) + len(least) - 1, np.inf)
+            for more, cost in enumerate(least - least[0]):
+                part = dearer[more : more + len(without)]
+                np.minimum(part, without + cost, out=part)
+        return len(self.others_us) + int(np.flatnonzero(dearer <= slack_us)[-1])
 
     def offer(self, prices: Floats) -> Offer:
         streams, rows = list[Floats](), list[Row]()
