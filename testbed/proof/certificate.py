@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import count
 
 import numpy as np
 
@@ -21,16 +23,27 @@ from controller.cost import UNREACHABLE_US, Forecast, backlog_us, wait_us
 from controller.model import Problem, Snapshot
 from controller.table import Floats, Row, Rows, Table, tabulate
 from testbed.proof.chains import chains_of
-from testbed.proof.climb import Known, climbed, known_of
+from testbed.proof.climb import Known, climbed, known_of, undecided
 from testbed.proof.market import Bill, Market, Offer
 from testbed.proof.places import ALIKE, TooMany
 from testbed.proof.search import cheapest_set
 
-ROUNDS = 40
+ROUNDS, CASES = 40, 40
 NEAR = 3e-6  # of the whole: rows so near the cheapest at some prices are told apart
-MOST, LOOKED_AT, SEARCHED = 2_000, 3_000, 100_000  # rows that are listed; companies that are searched
 FINE = 1e-9  # uses that are so near are one
 CLOSE = 1e-6  # a gap that is rounding
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of what an integer programme is asked: companies for rows that were seen; rows that are left, and companies."""
+
+    seen: int
+    rows: int
+    companies: int
+
+
+HASTY, PATIENT = Limits(1_000, 1_000, 10_000), Limits(30_000, 3_000, 60_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,23 +109,44 @@ class _Proof:
         except TooMany:
             self.why = "too many uses of one place"
             return market.least_us(market.alone())
-        known, offer = known_of(market, self.rows), market.offer(market.alone())
+        known, number = known_of(market, self.rows), count()
+        open_cases = [(0.0, next(number), market, market.alone())]
+        least = self.found_us  # of cases in which nothing more can be done
+        for _ in range(CASES):
+            if not open_cases or open_cases[0][0] >= self.found_us * (1 - CLOSE):
+                break
+            self._least_us, _, market, prices = heappop(open_cases)
+            offer = self._climbed(market, known, market.open(prices, (), self.found_us))
+            if self._closed:
+                continue
+            if (case := undecided(market, known, offer)) is not None:
+                for part in market.parted(case):
+                    heappush(open_cases, (self._least_us, next(number), part, offer.prices))
+            elif (more := self._split(market, known, offer, PATIENT)) is not None:
+                heappush(open_cases, (self._least_us, next(number), market, more))
+            else:
+                least = min(least, self._least_us)
+        else:
+            self.why = f"{len(open_cases)} of {CASES} cases are left"
+        return min([least, self.found_us, *(bound for bound, *_ in open_cases)])
+
+    def _climbed(self, market: Market, known: Known, prices: Floats) -> Offer:
+        """The best offer in one case; what it costs at least is noted."""
         for _ in range(ROUNDS):
-            offer = climbed(market, known, offer, self.found_us)
-            self._least_us = max(self._least_us, offer.bound_us)
-            prices = None if self._closed else self._split(market, known, offer)
-            if prices is None:
-                return self._least_us
             known.renew(market)
-            offer = market.offer(prices)
-        self.why = f"not done after {ROUNDS} rounds"
-        return self._least_us
+            offer = climbed(market, known, market.offer(prices), self.found_us)
+            self._least_us = max(self._least_us, offer.bound_us)
+            more = None if self._closed else self._split(market, known, offer, HASTY)
+            if more is None:
+                break
+            prices = more
+        return offer
 
     @property
     def _closed(self) -> bool:
         return self.found_us <= self._least_us * (1 + CLOSE)
 
-    def _split(self, market: Market, known: Known, offer: Offer) -> Floats | None:
+    def _split(self, market: Market, known: Known, offer: Offer, limits: Limits) -> Floats | None:
         """More kinds of uses where that may help, and their prices; None where nothing is left to do.
 
         For rows that the prices lead to, and the best set of those seen; then for the best set of all that are left.
@@ -120,22 +154,23 @@ class _Proof:
         market.drop(offer, self.found_us)
         near, rows = known.bills(offer.prices, NEAR * self.found_us), tuple[Row, ...]()
         with suppress(TooMany):
-            rows = cheapest_set(market, known.rows, np.zeros(len(self.rows), dtype=bool), LOOKED_AT).rows
+            rows = cheapest_set(market, known.rows, np.zeros(len(self.rows), dtype=bool), limits.seen).rows
             self._take(rows)
             market.drop(offer, self.found_us)
         prices = self._exact(market, market.split(offer.prices, near, ALIKE, offer), rows)
         if len(prices) == len(offer.prices) and not self._closed:
             try:
-                prices = self._exact(market, prices, self._left(market, known, offer))
+                prices = self._exact(market, prices, self._left(market, known, offer, limits))
             except TooMany:
                 self.why = "too many rows are left"
         return None if self._closed or len(prices) == len(offer.prices) else prices
 
-    def _left(self, market: Market, known: Known, offer: Offer) -> Sequence[Row]:
+    def _left(self, market: Market, known: Known, offer: Offer, limits: Limits) -> Sequence[Row]:
         """The best set of all rows that may still be in one better than those known; raises TooMany."""
-        lists = market.below(offer, self.found_us, MOST)
+        lists = market.below(offer, self.found_us, limits.rows)
         others = market.others_us - offer.streams_us <= offer.slack_us(self.found_us)
-        best = cheapest_set(market, [known.billed(market, s, rows) for s, rows in enumerate(lists)], others, SEARCHED)
+        billed = [known.billed(market, s, rows) for s, rows in enumerate(lists)]
+        best = cheapest_set(market, billed, others, limits.companies)
         self._least_us = max(self._least_us, best.least_us)
         self._take(best.rows)
         self.why = "rows that are not told apart may be better"

@@ -8,16 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.optimize import linprog
+from scipy.optimize import OptimizeResult, linprog
 from scipy.sparse import coo_array
 
 from controller.table import Floats, Row
-from testbed.proof.market import Bill, Market, Offer
+from testbed.proof.market import Bill, Case, Market, Offer
 
 LOOKS = 80  # at prices, before they are taken as the best
 WIDTH, WIDER, NARROWER, NARROWEST, WIDEST = 0.3, 1.3, 0.6, 1e-4, 2.0  # of the box, as a share of a price
 LEAST_US = 2_000.0  # a price below that may change as one of that does
 CLOSE = 1e-7
+LEAST_SHARE = 1e-9
 
 
 @dataclass(slots=True, eq=False)
@@ -41,7 +42,7 @@ class Known:
         return {row: self.rows[stream].get(row) or market.bill(stream, row) for row in rows}
 
     def renew(self, market: Market) -> None:
-        """Kinds have changed."""
+        """Kinds have changed, or it is another market."""
         self.rows = [{row: market.bill(s, row) for row in found} for s, found in enumerate(self.rows)]
         self.companies = [{} for _ in market.places]
 
@@ -75,6 +76,13 @@ def climbed(market: Market, known: Known, start: Offer, below_us: float) -> Offe
 
 def _next(market: Market, known: Known, best: Offer, width: float) -> tuple[Floats, float]:
     """The prices near the best ones that promise most by what is known, and the bound that they promise."""
+    found = _programme(market, known, best, width)
+    if found.x is None:
+        return best.prices, best.bound_us
+    return np.append(found.x[: len(best.prices) - 1], 0.0), -float(found.fun)
+
+
+def _programme(market: Market, known: Known, best: Offer, width: float) -> OptimizeResult:
     bills = [(s, bill) for s, rows in enumerate(known.rows) for bill in rows.values()]
     companies = [(r, company) for r, found in enumerate(known.companies) for company in found.items()]
     kinds, streams = len(best.prices) - 1, len(known.rows)
@@ -91,13 +99,35 @@ def _next(market: Market, known: Known, best: Offer, width: float) -> tuple[Floa
     matrix = coo_array((value, (row.astype(int), column.astype(int))), shape=(len(limits), count)).tocsr()
     now = best.prices[:-1]
     far = width * np.maximum(now, LEAST_US)
-    others = [(None, float(other)) for other in market.others_us]
-    bounds = [*zip(np.maximum(now - far, 0.0), now + far, strict=True), *others, *[(None, 0.0)] * len(market.places)]
+    others, ends = [(None, float(other)) for other in market.others_us], [(None, None)] * len(market.places)
+    bounds = [*zip(np.maximum(now - far, 0.0), now + far, strict=True), *others, *ends]
     aim = np.concatenate((np.zeros(kinds), np.full(count - kinds, -1.0)))
-    found = linprog(aim, A_ub=matrix, b_ub=limits, bounds=bounds, method="highs")
+    return linprog(aim, A_ub=matrix, b_ub=limits, bounds=bounds, method="highs")
+
+
+def undecided(market: Market, known: Known, best: Offer) -> Case | None:
+    """Where the best prices leave it most open how many uses meet: they want several companies in part."""
+    found = _programme(market, known, best, WIDEST)
     if found.x is None:
-        return best.prices, best.bound_us
-    return np.append(found.x[:kinds], 0.0), -float(found.fun)
+        return None
+    shares = -found.ineqlin.marginals[sum(map(len, known.rows)) :]
+    cases, done = list[tuple[float, Case]](), 0
+    for r, (place, mine) in enumerate(zip(market.places, known.companies, strict=True)):
+        part, done = shares[done : done + len(mine)], done + len(mine)
+        companies = np.array(list(mine))[part > LEAST_SHARE]
+        part = part[part > LEAST_SHARE] / part[part > LEAST_SHARE].sum()
+        if len(part) < 2:
+            continue
+        apart_us = place.cost_of(part @ companies) - sum(
+            share * place.cost_of(one) for share, one in zip(part, companies, strict=True)
+        )
+        for share in range(len(place.marks)):
+            uses = place.above(share, companies)
+            mean = float(part @ uses)
+            if uses.max() > uses.min():
+                far = float(part @ np.abs(uses - mean))
+                cases.append((far * max(apart_us, 1.0), Case(r, share, min(int(mean), int(uses.max()) - 1))))
+    return max(cases, key=lambda one: one[0])[1] if cases else None
 
 
 def known_of(market: Market, rows: Sequence[Row]) -> Known:

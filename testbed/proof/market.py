@@ -9,6 +9,7 @@ company costs than the cheapest is how much dearer at least any set with it is.
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -48,6 +49,15 @@ class Bill:
     free: tuple[int, ...]  # places where it does not
 
 
+@dataclass(frozen=True, slots=True)
+class Case:
+    """At a place, `most` uses of a share (of `places.SHARES`) or more; or more than that."""
+
+    place: int
+    share: int
+    most: int
+
+
 class Market:
     """S streams of several groups; R places, first the nodes.
 
@@ -59,11 +69,13 @@ class Market:
         self.others_us = np.concatenate([chain.beyond_us for chain in chains])
         self._stay = {place: parts for chain in chains for place, parts in chain.stay.items()}
         self._firsts = np.cumsum([0, *(len(chain.streams) for chain in chains)]).tolist()
-        self._number: dict[int, int] = {}  # a place's, by a * N + b
+        self._number: dict[int, int] = {}  # a place's, by a * N + b; this and the next are those of all parts
+        self._registered: list[tuple[int, Floats]] = []  # (3, U) of each place: its uses
         self.places: list[Place] = []
-        self._most_uses, self._registered = 0, 0
+        self._most_uses = 0
         hosts = len(backlog_us)
         self._register(sorted({int(n) * (hosts + 1) for chain in chains for n in np.unique(chain.group.nodes)}))
+        self._take_up()
 
     def _all_uses(self) -> list[Uses]:
         return [uses for chain in self.chains for uses in chain.uses]
@@ -78,28 +90,29 @@ class Market:
             spots.append((uses, spot))
             found.append(np.stack([part.ravel()[spot] for part in (uses.place, uses.rho, uses.square)]))
         every, which = np.unique(np.concatenate(found, axis=1), axis=1, return_inverse=True)
-        done = 0
+        done, before = 0, sum(uses.shape[1] for _, uses in self._registered)
         for uses, spot in spots:
-            uses.use.ravel()[spot] = self._registered + which.ravel()[done : done + len(spot)]
+            uses.use.ravel()[spot] = before + which.ravel()[done : done + len(spot)]
             done += len(spot)
         for place in np.unique(every[0]).astype(int).tolist():
-            self._number[place] = len(self.places)
-            self.places.append(self._place(place, every[1:, every[0] == place]))
-        self._registered += every.shape[1]
-        self._refresh()
+            self._number[place] = len(self._registered)
+            self._registered.append((place, every[:, every[0] == place]))
 
-    def _place(self, place: int, uses: Floats) -> Place:
-        a, b = divmod(place, len(self._backlog_us))
-        rho, square, _ = self._stay.get(place, (0.0, 0.0, 0.0))
-        return Place(uses[0], uses[1], (rho, square), float(self._backlog_us[a]) if a == b else 0.0)
+    def _take_up(self) -> None:
+        """All places that are registered, by now."""
+        for place, (_, rho, square) in self._registered[len(self.places) :]:
+            a, b = divmod(place, len(self._backlog_us))
+            stay = self._stay.get(place, (0.0, 0.0, 0.0))[:2]
+            self.places.append(Place(rho, square, stay, float(self._backlog_us[a]) if a == b else 0.0))
+        self.refresh()
 
     @property
     def offsets(self) -> Indices:
         """(R + 1,) where the prices of each place begin."""
         return np.cumsum([0, *(len(place.first) for place in self.places)])
 
-    def _refresh(self) -> None:
-        """After places were registered or split: where everybody's prices stand now."""
+    def refresh(self) -> None:
+        """After places were registered or split, or another market was used: where everybody's prices stand now."""
         self._begins = [0, *np.cumsum([len(place.rho) for place in self.places]).tolist()]
         stand = np.concatenate([place.kind + at for place, at in zip(self.places, self.offsets, strict=False)])
         for uses in self._all_uses():
@@ -171,6 +184,18 @@ class Market:
             near = left - offer.places_us[r] <= slack
             place.keep(near & ((place.companies.sum(axis=1) <= most) | (left == offer.places_us[r])))
 
+    def parted(self, case: "Case") -> list["Market"]:
+        """Two of it: with so many uses there at most, and with more; together they have all companies."""
+        found = list[Market]()
+        for few in (True, False):
+            part = copy(self)
+            part.places = [copy(place) for place in self.places]
+            place = part.places[case.place]
+            place.keep((place.above(case.share, place.companies) <= case.most) == few)
+            if len(place.companies):
+                found.append(part)
+        return found
+
     def split(self, prices: Floats, bills: Iterable[Bill], alike: float, beside: Offer | None = None) -> Floats:
         """Tells uses apart that these rows have; the same prices as before, more of them if anything was split.
 
@@ -184,19 +209,20 @@ class Market:
         for r, uses in wanted.items():
             with suppress(TooMany):
                 parts[r] = parts[r][self.places[r].split(self.places[r].coarse(sorted(uses), alike))]
-        self._refresh()
+        self.refresh()
         return np.concatenate([*parts, [0.0]])
 
     def open(self, prices: Floats, ids: Sequence[int], below_us: float) -> Floats:
-        """Lets uses of more places pay, what they wait alone at first; the prices."""
-        if not ids:
-            return prices
+        """Lets uses of more places pay, and of those that were opened in other parts; the prices with theirs."""
+        if ids:
+            self._register(ids)
         first = len(self.places)
-        self._register(ids)
-        slack = below_us * (1 + ROUNDING) - self.least_us(self.alone())
-        for place in self.places[first:]:
+        self._take_up()
+        opened = self.places[first:]
+        slack = below_us * (1 + ROUNDING) - self.least_us(self.alone()) if opened else 0.0
+        for place in opened:
             place.gather(slack, self._most_uses)
-        return np.concatenate((prices[:-1], *(place.alone_us for place in self.places[first:]), [0.0]))
+        return np.concatenate((prices[:-1], *(place.alone_us for place in opened), [0.0]))
 
     def below(self, offer: Offer, below_us: float, most: int) -> list[list[Row]]:
         """Of each stream, the rows that may be in a set which costs less; raises TooMany."""

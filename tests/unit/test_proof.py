@@ -12,12 +12,14 @@ from controller.cost import UNREACHABLE_US, Forecast, Load, wait_us
 from controller.model import Model
 from controller.planner import Planner
 from controller.table import tabulate
+from testbed.proof import certificate
 from testbed.proof.certificate import NotPlaced, certify
 from testbed.proof.chains import chains_of
-from testbed.proof.market import Market
+from testbed.proof.market import Case, Market
 from testbed.proof.places import Place
 from tests.unit.test_joint import instance
 
+parted = Market.parted
 PERIODS_US = (60_000, 120_000, 250_000, 400_000, 1_000_000, 3_000_000)
 
 
@@ -56,9 +58,13 @@ def case(seed, sizes=((3, 3, 2), (3, 3, 3), (2, 4, 3), (4, 3, 2), (3, 4, 2))):
     return made, scene, forecast, every, draw
 
 
-def test_it_is_what_brute_force_finds():
-    closed = 0
-    for seed in range(24):
+@pytest.mark.parametrize("hasty", [False, True], ids=["rows are listed", "cases come first"])
+def test_it_is_what_brute_force_finds(monkeypatch, hasty):
+    if hasty:
+        monkeypatch.setattr(certificate, "HASTY", certificate.Limits(1, 1, 1))
+    cases, closed = [], 0
+    monkeypatch.setattr(Market, "parted", lambda market, case: cases.append(case) or parted(market, case))
+    for seed in range(12, 24) if hasty else range(12):
         made, scene, forecast, every, draw = case(seed)
         if not all(every.values()):
             continue
@@ -76,7 +82,7 @@ def test_it_is_what_brute_force_finds():
         assert found.found_us == pytest.approx(reached, abs=1e-3) and found.found_us >= least * (1 - 1e-9), seed
         assert found.open or found.found_us <= least * (1 + 2e-6), seed
         closed += not found.open
-    assert closed >= 20
+    assert closed >= 9 and bool(cases) == hasty
 
 
 def test_no_prices_give_a_bound_that_is_too_high():
@@ -130,6 +136,23 @@ def test_all_companies_below_a_limit_are_listed_and_none_when_kinds_are_split():
     assert len(one.first) == len(was) == len(other.first) + 3
     merged = {tuple(np.bincount(was, company, len(other.first))) for company in one.companies}
     assert merged == listed and (one.amounts >= other.amounts[:, was]).all()
+
+
+def test_parts_have_all_companies_between_them_and_none_twice():
+    made, scene, _, every, draw = next(one for one in map(case, range(40)) if all(one[3].values()))
+    start = {s: draw.choice(rows) for s, rows in every.items()}
+    chains = chains_of(tabulate(made), scene, sorted(every), start, Load())
+    market = Market(chains, np.array([n.queue_us for n in scene.nodes], float))
+    market.gather(3e6)
+    whole = market.places[0].companies
+    few, more = market.parted(Case(0, 2, 1))
+    found = [part.places[0].companies for part in (few, more)]
+    assert sorted(map(tuple, np.concatenate(found))) == sorted(map(tuple, whole)) and all(map(len, found))
+    place = market.places[0]
+    assert place.above(2, found[0]).max() <= 1 < place.above(2, found[1]).min()
+    place = few.places[0]
+    place.split({int(place.marks[2]) + 1})  # a use is the same share, whatever kinds there are
+    assert place.above(2, place.companies).max() <= 1 and market.places[0].companies is whole
 
 
 def test_what_does_not_matter_is_not_told_apart():
