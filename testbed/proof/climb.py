@@ -121,12 +121,12 @@ def undecided(market: Market, known: Known, best: Offer) -> Case | None:
         apart_us = place.cost_of(part @ companies) - sum(
             share * place.cost_of(one) for share, one in zip(part, companies, strict=True)
         )
-        for share in range(len(place.marks)):
-            uses = place.above(share, companies)
+        for use in place.first.tolist():
+            uses = place.above(use, companies)
             mean = float(part @ uses)
             if uses.max() > uses.min():
                 far = float(part @ np.abs(uses - mean))
-                cases.append((far * max(apart_us, 1.0), Case(r, share, min(int(mean), int(uses.max()) - 1))))
+                cases.append((far * max(apart_us, 1.0), Case(r, use, min(int(mean), int(uses.max()) - 1))))
     return max(cases, key=lambda one: one[0])[1] if cases else None
 
 

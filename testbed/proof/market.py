@@ -51,10 +51,10 @@ class Bill:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """At a place, `most` uses of a share (of `places.SHARES`) or more; or more than that."""
+    """At a place, `most` uses that are `use` or more (a kind begins with it); or more than that."""
 
     place: int
-    share: int
+    use: int
     most: int
 
 
@@ -191,7 +191,7 @@ class Market:
             part = copy(self)
             part.places = [copy(place) for place in self.places]
             place = part.places[case.place]
-            place.keep((place.above(case.share, place.companies) <= case.most) == few)
+            place.keep((place.above(case.use, place.companies) <= case.most) == few)
             if len(place.companies):
                 found.append(part)
         return found

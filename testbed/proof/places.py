@@ -34,16 +34,14 @@ class Place:
     square: Floats  # (U,) rate * time^2
     stay: tuple[float, float]  # the same two of the streams that stay
     least_us: float  # every use waits at least this
-    marks: Indices = field(init=False)  # (4,) the least use of each share; a kind begins there, always
-    first: Indices = field(init=False)  # (G,) the least use of each kind
+    first: Indices = field(init=False)  # (G,) the least use of each kind; where one begins, one always will
     kind: Indices = field(init=False)  # (U,)
     amounts: Floats = field(init=False)  # (2, G) what uses of a kind bring at least
     companies: Floats = field(init=False)  # (C, G)
     cost_us: Floats = field(init=False)  # (C,) what all of a company wait
 
     def __post_init__(self) -> None:
-        self.marks = np.searchsorted(self.rho, np.array(SHARES) * self.rho[-1])
-        self._take(np.unique(self.marks))
+        self._take(np.unique(np.searchsorted(self.rho, np.array(SHARES) * self.rho[-1])))
 
     def _take(self, first: Indices) -> None:
         self.first = first
@@ -95,9 +93,9 @@ class Place:
                 raise TooMany
         self.companies, self.cost_us = found, self._waits(found)
 
-    def above(self, share: int, companies: Floats) -> Floats:
-        """(C,) how many uses of companies (C, G) are of that share or more, whatever kinds there are."""
-        return np.asarray(companies[:, self.first >= self.marks[share]].sum(axis=1))
+    def above(self, use: int, companies: Floats) -> Floats:
+        """(C,) how many uses of companies (C, G) are that one or more; a kind begins with it."""
+        return np.asarray(companies[:, self.first >= use].sum(axis=1))
 
     def left_us(self, prices: Floats) -> Floats:
         """(C,) what each company costs, less what its uses pay at prices (G,)."""

@@ -145,14 +145,13 @@ def test_parts_have_all_companies_between_them_and_none_twice():
     market = Market(chains, np.array([n.queue_us for n in scene.nodes], float))
     market.gather(3e6)
     whole = market.places[0].companies
-    few, more = market.parted(Case(0, 2, 1))
+    use = int(market.places[0].first[-2])
+    few, more = market.parted(Case(0, use, 1))
     found = [part.places[0].companies for part in (few, more)]
     assert sorted(map(tuple, np.concatenate(found))) == sorted(map(tuple, whole)) and all(map(len, found))
-    place = market.places[0]
-    assert place.above(2, found[0]).max() <= 1 < place.above(2, found[1]).min()
-    place = few.places[0]
-    place.split({int(place.marks[2]) + 1})  # a use is the same share, whatever kinds there are
-    assert place.above(2, place.companies).max() <= 1 and market.places[0].companies is whole
+    assert few.places[0].above(use, found[0]).max() <= 1 < more.places[0].above(use, found[1]).min()
+    few.places[0].split({use + 1})  # it is as many, whatever kinds there are
+    assert few.places[0].above(use, few.places[0].companies).max() <= 1 and market.places[0].companies is whole
 
 
 def test_what_does_not_matter_is_not_told_apart():
