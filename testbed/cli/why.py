@@ -9,7 +9,7 @@ import typer
 
 from testbed.cli.answer import AsJson, answering, say_json
 
-PROVE = "Seek the optimum of the decision anew, with all the time it needs; needs seconds, minutes where many streams crowd on few nodes."
+PROVE = "Seek the optimum of the decision anew: takes seconds, or minutes where many streams crowd on few nodes."
 
 
 class NoRun(Exception):
