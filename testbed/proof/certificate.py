@@ -111,24 +111,24 @@ class _Proof:
             return market.least_us(market.alone())
         known, number = known_of(market, self.rows), count()
         open_cases = [(0.0, next(number), market, market.alone())]
-        least = self.found_us  # of cases in which nothing more can be done
+        least = np.inf  # of cases in which nothing more is to be done
         for _ in range(CASES):
             if not open_cases or open_cases[0][0] >= self.found_us * (1 - CLOSE):
                 break
             self._least_us, _, market, prices = heappop(open_cases)
             offer = self._climbed(market, known, market.open(prices, (), self.found_us))
-            if self._closed:
-                continue
-            if (case := undecided(market, known, offer)) is not None:
+            case = None if self._closed else undecided(market, known, offer)
+            more = None if self._closed or case else self._split(market, known, offer, PATIENT)
+            if case:
                 for part in market.parted(case):
                     heappush(open_cases, (self._least_us, next(number), part, offer.prices))
-            elif (more := self._split(market, known, offer, PATIENT)) is not None:
+            elif more is not None:
                 heappush(open_cases, (self._least_us, next(number), market, more))
             else:
                 least = min(least, self._least_us)
         else:
             self.why = f"{len(open_cases)} of {CASES} cases are left"
-        return min([least, self.found_us, *(bound for bound, *_ in open_cases)])
+        return min([least, *(bound for bound, *_ in open_cases)])
 
     def _climbed(self, market: Market, known: Known, prices: Floats) -> Offer:
         """The best offer in one case; what it costs at least is noted."""
