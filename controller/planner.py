@@ -6,8 +6,7 @@ stream's turn also counts what it makes the others wait, so every accepted turn 
   2. Each stream alone: its best row, under memory pressure by `labels`, and the least that it can cost.
   3. A handful: from the current placement or everyone's best row alone a round of best response, all streams answered
      together (`chain`), accepted one by one. More of them: each whole on a node of its own (`spread`).
-  4. What the streams cost together at least, and the placement that this suggests (`together`); where many streams are
-     near it, all sets of the rows that are left (`exact`).
+  4. What the streams cost together at least, and the placement that this suggests (`together`).
   5. If the bound is not met, rounds of best response from there, of those that may gain by what 4. knows of them.
      A handful goes on from the other start, and from all on one node; then come small changes of the whole (`search`).
 All work is bounded by counts, never by time: what is decided does not depend on the machine.

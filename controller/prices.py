@@ -7,7 +7,6 @@ use more. Uses are rounded down to a few kinds, so that a place only counts them
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 
@@ -42,8 +41,8 @@ class Prices:
         more[0] = 0.0
         return np.asarray(more.ravel() / 2)
 
-    def bound(self, known_us: float, stay: Floats, guess: Floats, places: Indices) -> tuple[float, Floats, "Charges"]:
-        """(the bound, (M,) by how much it is more with a choice, the prices); `known_us` is above it.
+    def bound(self, known_us: float, stay: Floats, guess: Floats) -> tuple[float, Floats]:
+        """(the bound, (M,) by how much it is more with a choice); `known_us` is above it.
 
         (3, R) loads: `stay` is there anyway, and prices begin as they were if `guess` were right.
         """
@@ -52,7 +51,6 @@ class Prices:
         loads = stay + self._amounts @ self._counts.T  # (3, R, C)
         cost = self._waiting(loads, every) - self._waiting(stay, every)  # (R, C)
         best, found, step = -np.inf, np.zeros(len(self._own)), 1.0
-        charges = Charges(places, self._amounts, prices, -np.inf, 0.0)
         every_value, ways = np.full(len(self._own) + 1, np.inf), np.ascontiguousarray(self._counts.T)
         for _ in range(ROUNDS):
             value = self._own + prices[self._slot].sum(axis=1)
@@ -62,7 +60,6 @@ class Prices:
             taken = worth.argmin(axis=1)
             bound = float(value[chosen].sum() + worth[every[:, 0], taken].sum())
             if bound > best:
-                charges = Charges(places, self._amounts, prices.copy(), bound, -float(worth[every[:, 0], taken].sum()))
                 best, found = bound, value - np.repeat(value[chosen], (self._mine < len(value)).sum(axis=1))
             else:
                 step *= SHORTER
@@ -72,26 +69,7 @@ class Prices:
             if size == 0.0 or bound >= known_us or step < SHORTEST:
                 break
             prices += step * (known_us - bound) / size * slope
-        return best, found, charges
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Charges:
-    """What is paid for any use of a place, whoever's it is."""
-
-    places: Indices  # (R - 1,) ascending, as numbered by who asks; place 0 of the prices is none of them
-    amounts: Floats  # (3, R, TYPES) what uses of a kind bring at least: utilisation, rate * time^2, weight
-    prices: Floats  # (R * TYPES,)
-    least_us: float  # the bound of the choices asked for
-    repaid_us: float  # by how much they bring places more than uses cost, at most
-
-    def of(self, place: Indices, adds: Floats) -> Floats:
-        """(M,) of uses that bring (3, M); what brings less than any kind does pays nothing."""
-        found = np.searchsorted(self.places, place)
-        at = np.where(np.append(self.places, -1)[found] == place, found + 1, 0)
-        amounts, prices = self.amounts[:, at], self.prices.reshape(-1, TYPES)[at]
-        may = (amounts[0] > 0) & (adds[..., None] >= amounts * (1 - 1e-12)).all(axis=0) & (at > 0)[:, None]
-        return np.asarray(np.where(may, prices, 0.0).max(axis=1))
+        return best, found
 
 
 @lru_cache(32)

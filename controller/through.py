@@ -54,7 +54,6 @@ def runs_from(first: int, blocks: int) -> Indices:
     return np.asarray(last * (last - 1) // 2 + first)
 
 
-@lru_cache(maxsize=2)  # a bound may be sought by choices first and then by rows
 def still_to_pay(costs: Costs) -> tuple[Floats, Floats]:
     """(B, L, K) ready to begin a run with block i on k; (B, L+1, K) a run on k ends before block j."""
     streams, _, nodes = costs.run.shape

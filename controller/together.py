@@ -20,7 +20,7 @@ from controller.chain import Indices
 from controller.choices import NOWHERE, Choices
 from controller.cost import FULL, HORIZON_US, Load
 from controller.crowd import Crowd
-from controller.prices import Charges, Prices
+from controller.prices import Prices
 from controller.table import Bools, Floats, Row
 
 STEPS, SEARCHED, FEWEST = 6, 64, 4  # sets looked at, of so many choices and streams at most
@@ -89,7 +89,6 @@ class Together:
         self.sure = not self._stay[0, self._at[full]].any()  # whether the bound holds
         self._adds[:, full], self._at[full] = 0.0, 0  # too full alone: sure is only that company makes none faster
         self._own = choices.least_us - self._added(self._stay)
-        self.charges: Charges | None = None  # of the first pass
 
     def _take(self, choices: Choices) -> None:
         self.choices = choices
@@ -134,10 +133,9 @@ class Together:
             if turn == PASSES or (turn and near.mean() > FEW):
                 break
             asked, load = asked._only(near, load)
-            least, more, charges = Prices(asked._own, asked._mine, asked._at, asked._adds, asked._waiting).bound(
-                known.cost_us, asked._stay, load, asked._places
+            least, more = Prices(asked._own, asked._mine, asked._at, asked._adds, asked._waiting).bound(
+                known.cost_us, asked._stay, load
             )
-            self.charges = self.charges or charges
             load = load if turn else known.better(asked, more)
         if len(more) > SEARCHED or len(self._starts) - 1 > FEWEST:
             return known.found(least)

@@ -8,21 +8,18 @@ from controller.chain import Best, Costs, Group, Room, overfull_in, room_beside,
 from controller.choices import Choices, Picked, choices, joined
 from controller.cost import NOBODY, Forecast, Load, Outlook, backlog_us
 from controller.crowd import Crowd, crowd, crowded
-from controller.exact import Streams, proven
 from controller.labels import Chain, Fitted, fitted
 from controller.memory import overfull
 from controller.model import Snapshot
 from controller.objective import Objective
-from controller.short import Short
 from controller.spread import Whole, spread
 from controller.table import Floats, Row, Rows, Table
 from controller.tiers import frontier
-from controller.together import Found, Together
+from controller.together import Together
 
 RESPONSES, HANDFUL, MORE = 20, 4, 40  # best responses in one plan; of so few streams there may be more
 ROUNDS = 8
 LEAST_GAIN = 1e-3  # of a round, else it is the last
-NEARBY = 0.0012  # a bound so near is sought on
 COMPANY = 12  # streams that are bounded together
 CLOSE = 1e-6  # a gap that is rounding
 TRIFLE, ASKED = 0.02, 6  # of a gap; the streams that may gain most, where there are more than a handful
@@ -213,45 +210,21 @@ class Turn:
         if not 2 <= len(self.free) <= COMPANY or scene.objective != PLAIN or not 0 < slack < float("inf"):
             return None
         self.bounded = True
-        order, parts, near, picked = list[str](), list[Choices](), self._near(), list[Picked]()
+        order, parts, near = list[str](), list[Choices](), self._near()
         for at, group in enumerate(scene.groups):
             mine = [s for s in self.free if scene.at[s][0] == at]
             if mine:
                 order += mine
-                picked.append(self._picked(group, mine))
-                parts.append(choices(picked[-1], slack))
+                parts.append(choices(self._picked(group, mine), slack))
         weights = np.array([self._weights.get(s, 1.0) for s in order])
         asked = Together(joined(parts), weights, near, backlog_us(scene.snapshot))
         found = asked.found(known, scene.forecast.load(rows, self._weights, base=near))
-        if len(self.free) > HANDFUL and not self.kept and NEARBY * known > known - found.least_us > CLOSE * known:
-            found = self._finer(found, asked, picked, order, rows)
         if asked.sure:
             self._asked = asked, order
             if not self.kept and (weights == 1.0).all():
                 self.least_us = found.least_us
             self.goal_us = max(self.goal_us, found.least_us * (1 + CLOSE))
         return dict(zip(order, found.rows, strict=True)) if found.rows else None
-
-    def _finer(
-        self, found: Found, asked: Together, picked: Sequence[Picked], order: Sequence[str], rows: Rows
-    ) -> Found:
-        """The same by all rows of one run or two at its prices, where few of them are left."""
-        scene = self.scene
-        if found.rows:
-            rows = min(rows, dict(zip(order, found.rows, strict=True)), key=self.worth)
-        known, backlog = self.worth(rows), backlog_us(scene.snapshot)
-        if asked.charges is None or not np.isfinite(known):
-            return found
-        weights = np.array([self._weights.get(s, 1.0) for s in order])
-        periods = np.array([float(scene.table.streams[s].period_us) for s in order])
-        streams, shorts = Streams(periods, weights, backlog), list[Short]()
-        priced = streams.priced_us([scene.forecast.use(s, rows[s]) for s in order], asked.charges)
-        limit = priced + (known - asked.charges.least_us)
-        for one in picked:
-            shorts.append(Short(one, limit[: len(one.streams)]))
-            limit = limit[len(one.streams) :]
-        least, best = proven(shorts, streams, asked.charges, known)
-        return Found(max(found.least_us, least), best or found.rows)
 
     def spread(self) -> Rows | None:
         """Each of the free streams whole on a node, the streams of each model beside those of the models before."""
