@@ -77,6 +77,12 @@ def _spread(name: str, values: list[float], points: tuple[int, ...]) -> dict[str
     return {f"{name}_p{point}": float(np.percentile(values, point)) for point in points}
 
 
+def _short(name: str) -> str:
+    """Of a column."""
+    what, _, point = name.partition("_p")
+    return f"{'s' if what == 'seconds' else what[:5]} {point}"
+
+
 def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -84,7 +90,7 @@ def main() -> None:
     rows = [measure(Size(s.nodes, s.sites, s.streams, s.looked, min(s.periods, most or s.periods))) for s in SIZES]
     shares = [name for name in rows[0] if name.partition("_")[0] in ("decided", "proven", "above")]
     seconds = [name for name in rows[0] if name.startswith("seconds")]
-    names = ("nodes", "served", "looked", "periods", *shares, "closed", *seconds)
+    names = ("nodes", "served", "looked", "periods", *map(_short, shares), "closed", *map(_short, seconds))
     shown = Shown(*names, title="gaps in %, proofs in seconds", width=WIDTH + 40)
     for row in rows:
         shown.add_row(
