@@ -32,6 +32,7 @@ ROUNDS, CASES = 40, 24
 NEAR = 3e-6  # of the whole: rows so near the cheapest at some prices are told apart
 FINE = 1e-9  # uses that are so near are one
 CLOSE = 1e-6  # a gap that is rounding
+CROWDED = "too many uses of one place"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ class _Proof:
         try:
             market.gather(self.found_us)
         except TooMany:
-            self.why = "too many uses of one place"
+            self.why = CROWDED
             return market.least_us(market.alone())
         known, number = known_of(market, self.rows), count()
         open_cases = [(0.0, next(number), market, market.alone())]
@@ -116,9 +117,13 @@ class _Proof:
             if not open_cases or open_cases[0][0] >= self.found_us * (1 - CLOSE):
                 break
             self._least_us, _, market, prices = heappop(open_cases)
-            offer = self._climbed(market, known, market.open(prices, (), self.found_us))
-            case = None if self._closed else undecided(market, known, offer)
-            more = None if self._closed or case else self._split(market, known, offer, PATIENT)
+            try:
+                offer = self._climbed(market, known, market.open(prices, (), self.found_us))
+                case = None if self._closed else undecided(market, known, offer)
+                more = None if self._closed or case else self._split(market, known, offer, PATIENT)
+            except TooMany:  # of a path that was opened: all cases have it
+                self.why, least = CROWDED, min(least, self._least_us)
+                break
             if case:
                 for part in market.parted(case):
                     heappush(open_cases, (self._least_us, next(number), part, offer.prices))
@@ -181,14 +186,10 @@ class _Proof:
         bills = [market.bill(stream, row) for stream, row in enumerate(rows) if row]
         return market.split(market.open(prices, _crossed(bills), self.found_us), bills, FINE)
 
-    def _take(self, rows: Sequence[Row]) -> bool:
+    def _take(self, rows: Sequence[Row]) -> None:
         """Takes up rows if they are better."""
-        if not rows or not all(rows):
-            return False
-        total = self._total_us(rows)
-        if better := total < self.found_us:
+        if rows and all(rows) and (total := self._total_us(rows)) < self.found_us:
             self.found_us, self.rows = total, list(rows)
-        return better
 
 
 def _wait_us(parts: tuple[float, float, float]) -> float:

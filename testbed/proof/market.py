@@ -15,9 +15,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from controller.chain import Indices
 from controller.table import Floats, Row
 from testbed.proof.chains import Chains, Uses
-from testbed.proof.places import Indices, Place, TooMany
+from testbed.proof.places import Place, TooMany
 
 ROUNDING = 1e-9
 

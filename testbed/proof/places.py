@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from controller.chain import Indices
 from controller.cost import wait_us
 from controller.table import Bools, Floats
 
-Indices = npt.NDArray[np.intp]
 SHARES = (0.0, 0.35, 0.7, 0.99)  # of the greatest use of a place: where kinds begin at first
 MOST = 200_000  # companies of a place
 FEW, ROUNDING = 3, 1e-9
