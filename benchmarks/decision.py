@@ -37,6 +37,7 @@ from controller.moves import plan_move
 from controller.planner import Planner
 from controller.policies.joint import Joint
 from controller.sited import Paths, Sited, Sites
+from testbed.emulation.heap import keep_freed
 
 MB, GB = 10**6, 10**9
 PERIOD_US = 1_000_000
@@ -229,6 +230,7 @@ def beside_highs() -> list[dict[str, float]]:
 def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    keep_freed()  # as the controller's process does when it begins
     quick = "quick" in sys.argv
     names = (
         "nodes",

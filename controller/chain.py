@@ -1,15 +1,15 @@
-"""The best place for chains of blocks: an exact dynamic programme over contiguous cuts and nodes, many streams at once.
+"""What chains of blocks cost wherever they are placed, many streams at once: what `programme` minimises.
 
-A placement is a sequence of runs; state (j, n) is "blocks 0..j-1 are done, the last run was on n". Each run pays
-for itself as a whole (compute, wait with its own load, what it makes others wait, memory), so that the wait may
-be any function of the run; each change of node pays a hop. Revisits are allowed: O(L^2 K) runs + O(L K^2) hops, K being
-the nodes considered. Privacy, nodes that are down and runs too big for a node are infinite cost.
+A placement is a sequence of runs. Each run pays for itself as a whole (compute, wait with its own load, what it makes
+others wait, memory), so that the wait may be any function of the run; each change of node pays a hop. Privacy, nodes
+that are down and runs too big for a node are infinite cost.
 
 What a run cannot see is another run of the same stream on the same node. Their memory together is the business of
-`labels`; their waits together are only seen by `cost.predict`; the programme is then a lower bound.
+`labels`; their waits together are only seen by `cost.predict`; what is minimised is then a lower bound.
 
-Streams of one model are solved together (`Group`), arrays having a leading axis for them. Runs i..j-1 stand at position
-j * (j - 1) / 2 + i, so that those that end at j lie together.
+Streams of one model are costed together (`Group`), arrays having a leading axis for them. Runs i..j-1 stand at position
+j * (j - 1) / 2 + i, so that those that end at j lie together. In memory runs, and the nodes that are left, lie
+outermost: the programme takes the least of them, and so of all streams and nodes in one go.
 """
 
 from collections.abc import Callable, Sequence
@@ -56,12 +56,6 @@ class Costs:
         """Table entries that a solution looks at."""
         streams, count, nodes = self.run.shape
         return int(streams * nodes * (count + (len(self.kind) - 2) * nodes))
-
-
-@dataclass(frozen=True, slots=True)
-class Best:
-    cost_us: float
-    row: Row
 
 
 def room_beside(table: Table, stream: str, others: Rows, loaded: Rows) -> Room:
@@ -183,7 +177,7 @@ class Group:
 
     def _run(self, pick: Sequence[int], beside: Crowd, weight: Floats) -> Floats:
         """What nobody shares costs what it costs alone; only the nodes that others use are reckoned anew."""
-        cost = weight[:, None, None] * _picked(self._quiet, pick)
+        cost = np.multiply(weight[:, None], _picked(self._quiet, pick).swapaxes(0, 1), order="C").swapaxes(0, 1)
         b, k, _, (rho, square, uses) = self._shared(pick, beside, nodes=True)
         if not len(b):
             return np.asarray(cost)
@@ -211,7 +205,8 @@ class Group:
         return stream, start[stream, place], end[stream, place], others[:, stream, place, None]
 
     def _hop(self, pick: Sequence[int], beside: Crowd, weight: Floats) -> Floats:
-        hop = weight[:, None, None, None] * _picked(self._silent, pick)
+        silent = np.moveaxis(_picked(self._silent, pick), 0, 2)  # (U, from, B, to)
+        hop = np.moveaxis(np.multiply(weight[:, None], silent, order="C"), 2, 0)
         b, k, h, (rho, square, uses) = self._shared(pick, beside, nodes=False)
         if len(b):
             at = np.array(pick)[b]
@@ -309,45 +304,6 @@ def _largest(working: Floats, first: Indices, last: Indices) -> Floats:
     """(P,) the largest working set of each run."""
     table = np.maximum.accumulate(np.where(np.tri(len(working), dtype=bool).T, working, 0.0), axis=1)
     return np.asarray(table[first, last - 1], dtype=np.float64)
-
-
-def solve(costs: Costs, known: tuple[Floats, Floats] | None = None) -> list[Best | None]:
-    """The cheapest row of each stream, None where there is none. `known`: the `tables`, if they are."""
-    opened, closed = known or tables(costs)
-    total = closed[:, -1] + costs.leave
-    ends = total.argmin(axis=1).tolist()
-    return [
-        Best(float(total[b, n]), _walk_back(costs, opened, closed, b, n)) if np.isfinite(total[b, n]) else None
-        for b, n in enumerate(ends)
-    ]
-
-
-def tables(costs: Costs) -> tuple[Floats, Floats]:
-    """(B, L+1, K) ready to start block i on n; (B, L+1, K) blocks 0..j-1 are done, the last run was on n."""
-    streams, _, nodes = costs.run.shape
-    blocks = len(costs.kind) - 1
-    opened, closed = (np.full((streams, blocks + 1, nodes), np.inf) for _ in range(2))
-    opened[:, 0] = costs.enter
-    for j in range(1, blocks + 1):
-        at = run_at(0, j)
-        np.minimum.reduce(opened[:, :j] + costs.run[:, at : at + j], axis=1, out=closed[:, j])
-        if j < blocks:
-            np.minimum.reduce(closed[:, j, :, None] + costs.hop[:, costs.kind[j]], axis=1, out=opened[:, j])
-    return opened, closed
-
-
-def _walk_back(costs: Costs, opened: Floats, closed: Floats, b: int, node: int) -> Row:
-    """The choices are found again where the way goes, which is cheaper than to note all of them."""
-    row: list[int] = []
-    j = len(costs.kind) - 1
-    while j > 0:
-        at = run_at(0, j)
-        i = int((opened[b, :j, node] + costs.run[b, at : at + j, node]).argmin())
-        row[:0] = [int(costs.nodes[b, node])] * (j - i)
-        if i:
-            node = int((closed[b, i] + costs.hop[b, costs.kind[i], :, node]).argmin())
-        j = i
-    return tuple(row)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,7 +18,7 @@ from controller.through import Through
 
 MOST = 40  # choices of a stream beside the one for all other rows
 LARGE = 0.5
-EDGES = (0.7, 0.9, 0.999)  # of the work: between two of them runs do about as much
+EDGES = (0.75, 0.95, 0.999)  # of the work: between two of them runs do about as much
 USES = 3  # a choice has at most: a node, the path to it, the path from it
 NOWHERE = -1
 
@@ -56,26 +56,28 @@ def choices(picked: Picked, slack_us: float) -> Choices:
     """The choices less than `slack_us` above the cheapest of their stream."""
     group, streams = picked.group, len(picked.streams)
     middle = _middle(group)
-    through, share = Through(picked.costs, middle, picked.tables), group.shares(picked.streams, middle)
+    through = Through(picked.costs, middle, picked.tables)
+    by_run, share = through.by_run, group.shares(picked.streams, middle).swapaxes(0, 1)  # (P, B or 1, K)
     large = share > LARGE
-    small = np.where(large, np.inf, through.by_run).reshape(streams, -1)
     limit = np.maximum(through.least, picked.least_us) + slack_us
-    b, run, node = np.nonzero(large & (through.by_run < limit[:, None, None]))
-    cost, done = through.by_run[b, run, node], share[b if len(share) > 1 else 0, run, node]
+    run, b, node = np.unravel_index(np.flatnonzero(large & (by_run < limit[:, None])), by_run.shape)
+    cost, done = by_run[run, b, node], np.broadcast_to(share, by_run.shape)[run, b, node]
     kept, least, left_us = _kept(b, cost, done, group.ends(b, middle[run], node), streams)
     place, rho, square = group.uses(picked.streams, b[least], middle[run[least]], node[least])
     b, run, node, cost = b[kept], run[kept], node[kept], cost[kept]
-    others_us = np.minimum(np.minimum(picked.beyond_us, left_us), small.min(axis=1))
+    small_us = np.minimum.reduce(np.where(large, np.inf, by_run)).min(axis=1)
+    others_us = np.minimum(np.minimum(picked.beyond_us, left_us), small_us)
     lacking = np.bincount(b, minlength=streams) == 0
     others = np.flatnonzero(lacking | (np.maximum(others_us, picked.least_us) < limit))
-    owner, free, smallest = np.concatenate((b, others)), np.zeros((len(others), USES)), small.argmin(axis=1)
+    owner, free = np.concatenate((b, others)), np.zeros((len(others), USES))
     order = np.argsort(owner, kind="stable")
 
     def row(number: int) -> Row:
         if number < len(b):
             return through.row(int(b[number]), int(run[number]), int(node[number]))
-        at = int(smallest[number - len(b)])
-        return through.row(number - len(b), *divmod(at, through.by_run.shape[2]))
+        stream = number - len(b)
+        small = np.where(np.broadcast_to(large, by_run.shape)[:, stream], np.inf, by_run[:, stream])
+        return through.row(stream, *divmod(int(small.argmin()), small.shape[1]))
 
     return Choices(
         owner[order],

@@ -33,6 +33,7 @@ Place = TypeVar("Place", bound=Hashable)
 
 
 Parts = tuple[float, float, float]
+Placed = tuple[str, Row]  # a stream, and where it is
 NOBODY: Parts = (0.0, 0.0, 0.0)
 
 
@@ -101,12 +102,12 @@ class Forecast:
     def __init__(self, table: Table, snapshot: Snapshot) -> None:
         self._table, self._snapshot = table, snapshot
         self._spare, self._backlog = spare_now(snapshot), backlog_us(snapshot)
-        self._uses: dict[tuple[str, Row], Use] = {}
+        self._uses: dict[Placed, Use] = {}
 
     def use(self, stream: str, row: Row) -> Use:
         found = self._uses.get((stream, row))
         if found is None:
-            self.learn({stream: row})
+            self.learn([(stream, row)])
             found = self._uses[stream, row]
         return found
 
@@ -114,9 +115,9 @@ class Forecast:
         """Whether all its nodes are."""
         return all(self._spare.item(n) > 0 for n in set(row))
 
-    def learn(self, rows: Rows) -> None:
+    def learn(self, placed: Iterable[Placed]) -> None:
         """Looks up all the paths that new rows use, at once."""
-        legs = {(s, row): self._table.legs(s, row) for s, row in rows.items() if (s, row) not in self._uses}
+        legs = {one: self._table.legs(*one) for one in placed if one not in self._uses}
         ways = [(a, b) for one in legs.values() for a, b, _ in one.carries]
         rates, delays = [], []
         if ways:
@@ -178,18 +179,20 @@ class Forecast:
 
     def total_us(self, rows: Rows, weights: Mapping[str, float], under: Load | None = None) -> float:
         """The weighted sum of the latencies, not rounded, and what `rows` make those of `under` wait."""
-        self.learn(rows)
+        known = self._uses
+        if not all([one in known for one in rows.items()]):
+            self.learn(rows.items())
         there, total = under or _NOTHING, 0.0
         nodes, paths = dict[int, Parts](), dict[tuple[int, int], Parts]()
-        for stream, row in rows.items():  # as `load` does; this is asked most of all
-            use, weight = self.use(stream, row), weights.get(stream, 1.0)
+        for one in rows.items():  # as `load` does; this is asked most of all
+            use, weight = known[one], weights.get(one[0], 1.0)
             total += weight * use.moving_us
             for n, rho, square in use.nodes:
-                one = nodes.get(n)
-                nodes[n] = (one[0] + rho, one[1] + square, one[2] + weight) if one else (rho, square, weight)
+                to = nodes.get(n)
+                nodes[n] = (to[0] + rho, to[1] + square, to[2] + weight) if to else (rho, square, weight)
             for path, rho, square in use.paths:
-                one = paths.get(path)
-                paths[path] = (one[0] + rho, one[1] + square, one[2] + weight) if one else (rho, square, weight)
+                to = paths.get(path)
+                paths[path] = (to[0] + rho, to[1] + square, to[2] + weight) if to else (rho, square, weight)
         for n, parts in nodes.items():
             total += _waited(parts, there.nodes.get(n), self._backlog.item(n))
         for path, parts in paths.items():

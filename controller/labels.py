@@ -21,7 +21,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from controller.chain import Best, Costs, Indices, square
+from controller.chain import Costs, Indices, square
+from controller.programme import Best
 from controller.table import Floats, Row
 
 WIDTHS = (16, 64, 256)

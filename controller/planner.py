@@ -145,8 +145,9 @@ class Planner:
         if free and len(apart) == len(free) and self.fits({**kept, **apart}, current):
             starts.append(apart)
         starts += [{s: rows[s] for s in free} for rows in whole]
-        starts.sort(key=turn.worth)
         placed = {s: current[s] for s in free if s in current}
+        scene.forecast.learn([one for rows in (placed, *starts) for one in rows.items()])
+        starts.sort(key=turn.worth)
         usable = bool(free) and len(placed) == len(free) and turn.worth(placed) < float("inf")
         if usable:
             starts.insert(0, placed)

@@ -13,11 +13,11 @@ from itertools import product
 import numpy as np
 
 from controller.chain import Indices
-from controller.table import Floats
+from controller.table import Bools, Floats
 
 TYPES = 4
 ROUNDS, SHORTER, SHORTEST = 16, 0.8, 0.3  # at most; steps that do not help get shorter, to the shortest
-EDGES = (0.7, 0.9, 0.999)  # kinds, of the greatest use of a place; of few choices they are told apart as they are
+EDGES = (0.75, 0.95, 0.999)  # kinds, of the greatest use of a place; of few choices they are told apart as they are
 EXACT = 64
 Waiting = Callable[[Floats, Indices], Floats]  # of (3, ..., R) loads at places
 
@@ -30,7 +30,18 @@ class Prices:
         self._counts = _counts(len(mine))  # (C, TYPES)
         self._places = int(at.max(initial=0)) + 1
         kind, self._amounts = _kinds(at, adds, self._places)
-        self._slot = at * TYPES + kind  # (M, U) of flat prices
+        self._slot = np.ascontiguousarray((at * TYPES + kind).T)  # (U, M) of flat prices
+        self._owner = np.repeat(np.arange(len(mine)), (mine < len(own)).sum(axis=1))
+        self._too_many = self._unmet()
+
+    def _unmet(self) -> Bools:
+        """(R, C) counts of more uses than there are streams for them."""
+        streams = len(self._mine)
+        users = np.zeros((self._places * TYPES, streams), dtype=bool)
+        users[self._slot, self._owner] = True
+        each = users.reshape(-1, TYPES, streams)
+        most = np.column_stack((each.sum(axis=2), each.any(axis=1).sum(axis=1)))
+        return np.asarray(np.logical_or.reduce(_beyond(streams)[np.arange(TYPES + 1), most], axis=1))
 
     def _first(self, guess: Floats) -> Floats:
         """(R * TYPES,) what one use more of each kind makes all wait: the mean of one more and one less."""
@@ -41,41 +52,64 @@ class Prices:
         more[0] = 0.0
         return np.asarray(more.ravel() / 2)
 
+    def _ways(self, stay: Floats, slack_us: float) -> tuple[Floats, Floats]:
+        """(R, C) what counts of uses add to the waits, infinite where no set within the slack has them; (C, TYPES)."""
+        some = np.append(True, ~self._too_many[1:, 1:].all(axis=0))
+        counts, too_many = self._counts[some], self._too_many[:, some]
+        every, stay = np.arange(self._places)[:, None], stay[:, : self._places, None]
+        loads = stay + self._amounts @ counts.T  # (3, R, C)
+        cost = self._waiting(loads, every) - self._waiting(stay, every)
+        return np.where(too_many | (cost >= slack_us), np.inf, cost), counts
+
     def bound(self, known_us: float, stay: Floats, guess: Floats) -> tuple[float, Floats]:
         """(the bound, (M,) by how much it is more with a choice); `known_us` is above it.
 
         (3, R) loads: `stay` is there anyway, and prices begin as they were if `guess` were right.
         """
-        every = np.arange(self._places)[:, None]
-        stay, prices = stay[:, : self._places, None], self._first(guess[:, : self._places])
-        loads = stay + self._amounts @ self._counts.T  # (3, R, C)
-        cost = self._waiting(loads, every) - self._waiting(stay, every)  # (R, C)
-        best, found, step = -np.inf, np.zeros(len(self._own)), 1.0
-        every_value, ways = np.full(len(self._own) + 1, np.inf), np.ascontiguousarray(self._counts.T)
+        prices = best_prices = self._first(guess[:, : self._places])
+        cheapest, everywhere = self._cheapest(self._own), np.arange(self._places)
+        cost, counts = self._ways(stay, known_us - float(self._own[cheapest].sum()))
+        best, step, ways = -np.inf, 1.0, np.ascontiguousarray(counts.T)
         for _ in range(ROUNDS):
-            value = self._own + prices[self._slot].sum(axis=1)
-            every_value[:-1] = value
-            chosen = every_value[self._mine].argmin(axis=1) + self._mine[:, 0]
+            value = self._value(prices)
+            chosen = self._cheapest(value)
             worth = cost - prices.reshape(-1, TYPES) @ ways  # (R, C)
             taken = worth.argmin(axis=1)
-            bound = float(value[chosen].sum() + worth[every[:, 0], taken].sum())
+            bound = float(np.add.reduce(value[chosen]) + np.add.reduce(worth[everywhere, taken]))
             if bound > best:
-                best, found = bound, value - np.repeat(value[chosen], (self._mine < len(value)).sum(axis=1))
+                best, best_prices = bound, prices
             else:
                 step *= SHORTER
-            slope = np.bincount(self._slot[chosen].ravel(), minlength=len(prices)) - self._counts[taken].ravel()
+            slope = np.bincount(self._slot[:, chosen].ravel(), minlength=len(prices)) - counts[taken].ravel()
             slope[:TYPES] = 0.0
             size = float(slope @ slope)
             if size == 0.0 or bound >= known_us or step < SHORTEST:
                 break
-            prices += step * (known_us - bound) / size * slope
-        return best, found
+            prices = prices + step * (known_us - bound) / size * slope
+        value = self._value(best_prices)
+        return best, value - value[self._cheapest(value)][self._owner]
+
+    def _value(self, prices: Floats) -> Floats:
+        """(M,) what each choice costs, and pays."""
+        return np.asarray(self._own + np.add.reduce(prices[self._slot]))
+
+    def _cheapest(self, value: Floats) -> Indices:
+        """(S,) the choice of each stream that costs least."""
+        return np.asarray(np.append(value, np.inf)[self._mine].argmin(axis=1) + self._mine[:, 0])
 
 
 @lru_cache(32)
 def _counts(streams: int) -> Floats:
     """(C, TYPES) how many of each kind: at most one of a stream."""
     return np.array([c for c in product(range(streams + 1), repeat=TYPES) if sum(c) <= streams], dtype=float)
+
+
+@lru_cache(32)
+def _beyond(streams: int) -> Bools:
+    """(TYPES + 1, S + 1, C) whether a count has more than so many of a kind, the last: of all kinds."""
+    counts = _counts(streams)
+    each = np.vstack((counts.T, counts.sum(axis=1)))
+    return np.asarray(each[:, None] > np.arange(streams + 1)[:, None], dtype=np.bool_)
 
 
 def _kinds(at: Indices, adds: Floats, places: int) -> tuple[Indices, Floats]:

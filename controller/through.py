@@ -1,10 +1,7 @@
-"""The cheapest row of each stream through each of its runs: the programme of `chain` forwards and backwards. Pure."""
+"""The cheapest row of each stream through each of its runs: `programme` forwards and backwards. Pure."""
 
-from functools import lru_cache
-
-import numpy as np
-
-from controller.chain import Costs, Indices, run_at, run_ends, tables
+from controller.chain import Costs, Indices, run_at, run_ends
+from controller.programme import runs_from, still_to_pay, tables
 from controller.table import Floats, Row
 
 
@@ -18,7 +15,8 @@ class Through:
         self._ready, after = still_to_pay(costs)
         self._after = after
         self.least = (self._closed[:, -1] + costs.leave).min(axis=1)  # (B,) of all rows
-        self.by_run = self._opened[:, self._first] + costs.run[:, runs] + after[:, self._last]  # (B, P, K)
+        opened, run, left = (parts.swapaxes(0, 1) for parts in (self._opened, costs.run, after))
+        self.by_run = opened[self._first] + run[runs] + left[self._last]  # (P, B, K)
 
     def row(self, stream: int, run: int, node: int) -> Row:
         first, last = int(self._first[run]), int(self._last[run])
@@ -45,26 +43,3 @@ class Through:
             last = j + 1 + int(ends.argmin())
             row, j = row + [node] * (last - j), last
         return row
-
-
-@lru_cache(4096)
-def runs_from(first: int, blocks: int) -> Indices:
-    """The positions of the runs that begin with a block, the shortest first."""
-    last = np.arange(first + 1, blocks + 1)
-    return np.asarray(last * (last - 1) // 2 + first)
-
-
-def still_to_pay(costs: Costs) -> tuple[Floats, Floats]:
-    """(B, L, K) ready to begin a run with block i on k; (B, L+1, K) a run on k ends before block j."""
-    streams, _, nodes = costs.run.shape
-    blocks, at = len(costs.kind) - 1, costs.run.shape[1]
-    ready, after = np.empty((streams, blocks, nodes)), np.full((streams, blocks + 1, nodes), np.inf)
-    after[:, blocks] = costs.leave
-    back = costs.hop.transpose(0, 1, 3, 2).copy()  # to, from: what is reduced over is not the last axis
-    run = costs.run[:, np.concatenate([runs_from(i, blocks) for i in range(blocks)])]
-    for i in range(blocks - 1, -1, -1):
-        at -= blocks - i
-        np.minimum.reduce(run[:, at : at + blocks - i] + after[:, i + 1 :], axis=1, out=ready[:, i])
-        if i:
-            np.minimum.reduce(back[:, costs.kind[i]] + ready[:, i, :, None], axis=1, out=after[:, i])
-    return ready, after

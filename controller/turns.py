@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from controller.chain import Best, Costs, Group, Room, overfull_in, room_beside, solve, tables
+from controller.chain import Costs, Group, Room, overfull_in, room_beside
 from controller.choices import Choices, Picked, choices, joined
 from controller.cost import NOBODY, Forecast, Load, Outlook, backlog_us
 from controller.crowd import Crowd, crowd, crowded
@@ -12,6 +12,7 @@ from controller.labels import Chain, Fitted, fitted
 from controller.memory import overfull
 from controller.model import Snapshot
 from controller.objective import Objective
+from controller.programme import Best, solve, tables
 from controller.spread import Whole, spread
 from controller.table import Floats, Row, Rows, Table
 from controller.tiers import frontier
@@ -268,9 +269,10 @@ class Turn:
                 break
             before, changed = total, False
             streams = self._promising(rows, total)
-            for stream, row in zip(streams, self.responses(streams, rows), strict=True):
-                if row is None or row == rows[stream]:
-                    continue
+            found = zip(streams, self.responses(streams, rows), strict=True)
+            others = [(stream, row) for stream, row in found if row is not None and row != rows[stream]]
+            self.scene.forecast.learn(others)
+            for stream, row in others:
                 trial = {**rows, stream: row}
                 lower = self.worth(trial)
                 if lower < total:

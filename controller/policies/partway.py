@@ -7,12 +7,12 @@ none. All jobs and all ways load nodes and paths, those beside the slowest too.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from controller.cost import ENDLESS, UNREACHABLE_US, Forecast, Use
+from controller.cost import ENDLESS, UNREACHABLE_US, Forecast, Placed, Use
 from controller.model import ByParts, Snapshot
 from controller.parts import HEADS, MLP, PROJ, ROWS, in_parts
 from controller.table import Floats, Row, Rows, Table
@@ -130,11 +130,14 @@ class PartForecast(Forecast):
         self._layouts = {s.name: layout_of(table, s.name) for s in table.problem.streams if s.model in apart}
         self._kinds = {stream: kinds_of(table, stream, layout) for stream, layout in self._layouts.items()}
 
-    def learn(self, rows: Rows) -> None:
-        super().learn({stream: row for stream, row in rows.items() if stream not in self._layouts})
-        for stream, row in rows.items():
-            if stream in self._layouts and (stream, row) not in self._uses:
+    def learn(self, placed: Iterable[Placed]) -> None:
+        whole = []
+        for stream, row in placed:
+            if stream not in self._layouts:
+                whole.append((stream, row))
+            elif (stream, row) not in self._uses:
                 self._uses[stream, row] = self._parted(stream, self._way(stream, row))
+        super().learn(whole)
 
     def by_parts(self, rows: Rows, old: Rows, weighed: Mapping[str, float]) -> dict[str, ByParts]:
         """`weighed`: the requests that keys and values which move are set against, of streams that count them."""

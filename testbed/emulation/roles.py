@@ -34,6 +34,7 @@ from nodes.wire.sealing import Sealing
 from nodes.wire.tls import load
 from nodes.zygote import serve
 from testbed.emulation.agents import DATA_PORT, Agents
+from testbed.emulation.heap import keep_freed
 from testbed.emulation.linkstate import LinkState
 from testbed.emulation.live import LiveFile
 from testbed.emulation.phones import Phones
@@ -105,6 +106,7 @@ def run_host(plan: Plan, name: str, run_folder: Path, sockets: Path) -> None:
 
 def run_coordinator(plan: Plan, run_folder: Path, sockets: Path) -> None:
     """Waits for the network, places everything, says when the experiment begins, decides until its end."""
+    keep_freed()
     live, clock = LiveFile(run_folder), PreparationClock()
     journal = Journal(run_folder, "coordinator")
     fail_loudly(journal.record, clock)

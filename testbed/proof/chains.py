@@ -11,11 +11,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from controller.chain import Costs, Group, Indices, run_at, solve
+from controller.chain import Costs, Group, Indices, run_at
 from controller.cost import Load, backlog_us, wait_us
 from controller.model import Snapshot
+from controller.programme import solve, still_to_pay
 from controller.table import Floats, Row, Rows, Table, runs
-from controller.through import still_to_pay
 from controller.tiers import frontier
 from testbed.proof.places import TooMany
 

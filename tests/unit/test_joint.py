@@ -7,13 +7,14 @@ import random
 import numpy as np
 import pytest
 
-from controller.chain import Group, solve
+from controller.chain import Group
 from controller.cost import UNREACHABLE_US, Load, predict
 from controller.model import Block, Host, Model, NodeState, Placement, Problem, Sla, Snapshot, Stream, Trigger
 from controller.planner import Planner
 from controller.policies.joint import Joint
 from controller.policies.start import BadOption
 from controller.policies.static import Static
+from controller.programme import solve
 from controller.table import runs, tabulate
 from controller.tiers import WIDTH
 from controller.turns import Scene

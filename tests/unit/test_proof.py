@@ -176,7 +176,7 @@ def periods(size, which):
 
 def test_ten_streams_on_twenty_nodes_are_proven_where_the_planner_cannot():
     missed, names = 0, [f"s{n}" for n in range(10)]
-    for made, scene in periods(Size(20, 6, 10, 10, 1), {1, 8, 50}):
+    for made, scene in periods(Size(20, 6, 10, 10, 1), {1, 8, 56}):
         planner = Planner(made)
         plan = planner.plan(scene, names, {})
         total = planner.total_us(scene, plan.rows, {})
