@@ -12,6 +12,7 @@ from controller.rule import PPM, Rule
 
 Integers = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.intp]
 NONE = -1  # no baseline, no level: what is watched is never negative
 BIG = 2**62 // (2 * PPM)  # above this PPM times a value would not fit
 
@@ -31,13 +32,11 @@ class Bank:
         self._low = np.zeros((count, rule.windows), dtype=np.int64)
         self._lows = np.zeros(count, dtype=np.int64)
 
-    def take(self, other: "Bank", pairs: Sequence[tuple[int, int]]) -> None:
-        """The states of another bank: (place here, place there)."""
-        if pairs:
-            here, there = np.array(pairs).T
-            for name, state in vars(self).items():
-                if isinstance(state, np.ndarray) and name != "_least":
-                    state[here] = vars(other)[name][there]
+    def take(self, other: "Bank", here: Indices, there: Indices) -> None:
+        """The states of another bank, from their places there."""
+        for name, state in vars(self).items():
+            if isinstance(state, np.ndarray) and name != "_least":
+                state[here] = vars(other)[name][there]
 
     def step(self, now_us: int, values: Integers) -> Bools:
         """(M,) which fired; `values` of missing samples are negative, and capped where PPM times them overflows."""

@@ -96,7 +96,8 @@ class Group:
         self._per_us = np.array([1.0 / table.streams[s].period_us for s in streams])
         spare = spare_now(snapshot)[nodes][:, None]
         self._backlog = backlog_us(snapshot)[nodes][:, None]
-        time = chain.time[self._last[:, None, None], nodes] - chain.time[self._first[:, None, None], nodes]  # (P, B, K)
+        until = chain.time[:, nodes]  # (L+1, B, K)
+        time = until[self._last] - until[self._first]  # (P, B, K)
         self._time = time.transpose(1, 0, 2) / np.where(spare > 0, spare, np.inf)  # (B, P, K)
         self._largest = _largest(chain.working, self._first, self._last)
         self._barrier = np.where(self._open(spare[:, 0] > 0), 0.0, np.inf)
@@ -106,7 +107,8 @@ class Group:
         self._quiet = self._time + np.maximum(wait_us(own, own * self._time), self._backlog) + self._barrier
         if objective.utilisation_us:
             self._quiet += objective.utilisation_us * own * own
-        self._quiet[np.broadcast_to(own > objective.max_utilisation, self._quiet.shape)] = np.inf
+        if objective.limited:
+            self._quiet[np.broadcast_to(own > objective.max_utilisation, self._quiet.shape)] = np.inf
         self._hops(snapshot, per_us[..., None])
 
     def _each(self, row: int) -> int:
@@ -139,7 +141,8 @@ class Group:
         self._beside_wire = np.where(there, delay + table.problem.hop_overhead_us, np.inf)[:, None]
         own = per_us * self._wire
         self._silent = self._wire + wait_us(own, own * self._wire) + self._beside_wire
-        self._silent[np.broadcast_to(own > self._objective.max_link_share, own.shape)] = np.inf
+        if self._objective.limited:
+            self._silent[np.broadcast_to(own > self._objective.max_link_share, own.shape)] = np.inf
         if self._objective.privacy_us:
             zone = np.unique([host.zone for host in table.problem.hosts], return_inverse=True)[1]
             home = zone[[table.source(s) for s in self.streams]]

@@ -17,6 +17,7 @@ A `Row` is the placement of one stream as host positions, one for each block.
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from typing import TypeVar
 
 import numpy as np
@@ -203,12 +204,11 @@ class Forecast:
         """The same as `load`, all at once."""
         if not rows:
             return Load()
-        legs = [self._table.legs(stream, row) for stream, row in rows.items()]
-        counts, hosts = [len(one.ends) for one in legs], len(self._spare)
+        ends = [self._table.legs(stream, row).ends for stream, row in rows.items()]
+        counts, hosts = [len(some) for some in ends], len(self._spare)
         each = [(1.0 / self._table.streams[stream].period_us, weights.get(stream, 1.0)) for stream in rows]
-        a, b, amount = np.array([end for one in legs for end in one.ends]).T
+        a, b, amount = (np.array(part) for part in zip(*chain.from_iterable(ends), strict=True))
         per_us, weight = np.repeat(np.array(each), counts, axis=0).T
-        a, b = a.astype(np.intp), b.astype(np.intp)
         speed = np.where(a == b, self._spare[a], self._snapshot.rate_bps[a, b])
         there = speed > 0
         time = np.where(a == b, amount, amount * 8e6)[there] / speed[there]

@@ -43,14 +43,14 @@ class Watch:
     def __init__(self, problem: Problem, index: Mapping[str, int], nodes: Nodes) -> None:
         source = {stream.name: stream.source for stream in problem.streams}
         stops = [(source[stream], *visited(row), source[stream]) for stream, row in nodes.items()]
-        ways = sorted({(a, b) for way in stops for a, b in pairwise(way) if a != b}, key="->".join)
+        named = {"->".join(way): way for way in {leg for way in stops for leg in pairwise(way)} if way[0] != way[1]}
+        paths = sorted(named)
         serving = sorted({name for way in stops for name in way[1:-1]})
         self.streams = sorted(nodes)
-        kinds: dict[Timed, list[str]] = {"end_to_end": self.streams, "link_latency": ["->".join(way) for way in ways]}
+        kinds: dict[Timed, list[str]] = {"end_to_end": self.streams, "link_latency": paths}
         kinds |= {"link_rate": kinds["link_latency"], "load": serving}
         self.keys: list[Key] = [(kind, subject) for kind in sorted(kinds) for subject in kinds[kind]]
-        pairs = np.array([(index[a], index[b]) for a, b in ways], dtype=np.intp).reshape(-1, 2)
-        self._from, self._to = pairs.T
+        self._from, self._to = (np.array([index[named[path][end]] for path in paths], dtype=np.intp) for end in (0, 1))
         self._serving = np.array([index[name] for name in serving], dtype=np.intp)
 
     def samples(self, snapshot: Snapshot, states: NodeStates) -> Integers:
@@ -100,8 +100,8 @@ class Detector:
         watch = Watch(self._problem, self._index, nodes)
         bank = Bank(self._rule, [LEAST[kind] for kind, _ in watch.keys], self._quiet_until_us)
         known = {key: k for k, key in enumerate(self._watch.keys)}
-        common = [(k, known[key]) for k, key in enumerate(watch.keys) if key in known]
-        bank.take(self._bank, common)
+        there = np.array([known.get(key, -1) for key in watch.keys], dtype=np.intp)
+        bank.take(self._bank, np.flatnonzero(there >= 0), there[there >= 0])
         self._nodes, self._watch, self._bank = dict(nodes), watch, bank
 
     def _ups_and_downs(self, states: NodeStates) -> list[Trigger]:

@@ -11,10 +11,14 @@ from controller.table import Bools, Floats, Rows, Table, runs
 Runs = set[tuple[str, int, int, int]]
 
 
-def distinct_runs(table: Table, *placements: Rows) -> Runs:
-    """(model, first, last, node)"""
+def distinct_runs(table: Table, *placements: Rows, on: frozenset[int] | None = None) -> Runs:
+    """(model, first, last, node) on some hosts, or on all."""
     return {
-        (table.streams[stream].model, *run) for rows in placements for stream, row in rows.items() for run in runs(row)
+        (table.streams[stream].model, *run)
+        for rows in placements
+        for stream, row in rows.items()
+        for run in runs(row)
+        if on is None or run[2] in on
     }
 
 
@@ -48,7 +52,7 @@ def overfull(table: Table, *placements: Rows) -> dict[int, float]:
     """host -> bytes, of the hosts whose memory is too small for all these placements together."""
     if not table.tight:
         return {}
-    kept = {run for run in distinct_runs(table, *placements) if run[3] in table.tight}
+    kept = distinct_runs(table, *placements, on=table.tight)
     return {n: used for n, used in _held(table, kept).items() if used > table.memory[n]}
 
 

@@ -15,7 +15,7 @@ from itertools import chain
 from controller import parts
 from controller.memory import resident
 from controller.model import Action, Model, Problem, Slice, Snapshot
-from controller.table import REMEMBERED, Rows, Table, runs
+from controller.table import REMEMBERED, Row, Rows, Table, runs
 
 # state -> what happened -> next state
 TRANSITIONS: Mapping[str, Mapping[str, str]] = {
@@ -141,10 +141,11 @@ def source_of(
 def action_of(old: Rows, new: Rows) -> Action:
     """REMAP when every stream keeps its cuts and only nodes change, else RESPLIT."""
 
-    def cuts(rows: Rows) -> dict[str, list[int]]:
-        return {stream: [last for _, last, _ in runs(row)] for stream, row in rows.items()}
+    def cuts(row: Row | None) -> list[int]:
+        return [last for _, last, _ in runs(row or ())]
 
-    return "REMAP" if cuts(old) == cuts(new) else "RESPLIT"
+    moved = [stream for stream in old.keys() | new.keys() if old.get(stream) != new.get(stream)]
+    return "REMAP" if all(cuts(old.get(stream)) == cuts(new.get(stream)) for stream in moved) else "RESPLIT"
 
 
 def move_cost(table: Table, old: Rows, new: Rows, snapshot: Snapshot) -> tuple[int, int]:

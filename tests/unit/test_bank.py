@@ -61,7 +61,7 @@ def test_what_is_watched_already_goes_on_in_another_bank():
     old, new = Bank(rule, [0, 0], 0), Bank(rule, [0, 0, 0], 0)
     for t in range(4):
         old.step(t, np.array([10_000, 500]))
-    new.take(old, [(2, 0)])
+    new.take(old, np.array([2]), np.array([0]))
     assert new.baseline.tolist() == [-1, -1, 10_000]
     high = np.array([-1, -1, 12_000])
     assert not new.step(4, high).any() and new.step(5, high).tolist() == [False, False, True]
