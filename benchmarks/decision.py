@@ -144,6 +144,13 @@ class Intake:
         return Snapshot(now_us, nodes, delay, rate)
 
 
+def triggers(size: Size, period: int) -> tuple[Trigger, ...]:
+    """Streams in turn, as many as are looked at."""
+    first = period * size.looked % size.streams
+    about = [f"s{(first + k) % size.streams}" for k in range(size.looked)]
+    return tuple(Trigger("end_to_end", stream, 2.0, 1.0) for stream in about)
+
+
 def measure(size: Size) -> dict[str, object]:
     asked = problem(size)
     policy, detector, intake, seen = Joint(asked, OPTIONS), Detector(asked), Intake(size), reports(size)
@@ -153,9 +160,7 @@ def measure(size: Size) -> dict[str, object]:
     gc.freeze()  # as the process does that the controller is forked from
     took, gaps, planned, moves, busy = list[tuple[float, ...]](), list[float](), list[float](), 0, list[float]()
     for period in range(1, size.periods + 1):
-        first = period * size.looked % size.streams
-        about = [f"s{(first + k) % size.streams}" for k in range(size.looked)]
-        named = tuple(Trigger("end_to_end", stream, 2.0, 1.0) for stream in about)
+        named = triggers(size, period)
         report, began, clock = next(seen), time.process_time(), [time.perf_counter()]
         snapshot = intake.snapshot(period * 60 * PERIOD_US, report)
         clock.append(time.perf_counter())

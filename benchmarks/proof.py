@@ -17,11 +17,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table as Shown
 
-from benchmarks.decision import OPTIONS, PERIOD_US, Intake, Size, problem, reports
+from benchmarks.decision import OPTIONS, PERIOD_US, Intake, Size, problem, reports, triggers
 from benchmarks.table import RESULTS, WIDTH
 from controller.cost import UNREACHABLE_US
 from controller.explain import gap
-from controller.model import Trigger
 from controller.policies.joint import Joint
 from controller.table import tabulate
 from testbed.proof.certificate import certify
@@ -43,11 +42,8 @@ def measure(size: Size) -> dict[str, float]:
     placement = policy.start(intake.snapshot(0, next(seen))).placement
     decided, proven, above, took, closed = list[float](), list[float](), list[float](), list[float](), 0
     for period in range(1, size.periods + 1):
-        first = period * size.looked % size.streams
-        about = [f"s{(first + k) % size.streams}" for k in range(size.looked)]
         snapshot = intake.snapshot(period * 60 * PERIOD_US, next(seen))
-        named = tuple(Trigger("end_to_end", stream, 2.0, 1.0) for stream in about)
-        decision = policy.decide(snapshot, placement, named)
+        decision = policy.decide(snapshot, placement, triggers(size, period))
         placement = decision.placement
         chosen = next(c for c in decision.candidates if not c.why_not)
         if any(latency.total_us >= UNREACHABLE_US for latency in chosen.predicted.values()):

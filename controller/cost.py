@@ -167,6 +167,10 @@ class Forecast:
 
     def latency(self, load: Load, stream: str, row: Row) -> Latency:
         """Of one stream under a load that has it in it."""
+        return Latency(*map(round, self.spent_us(load, stream, row)))
+
+    def spent_us(self, load: Load, stream: str, row: Row) -> tuple[float, float, float, float]:
+        """The same, not rounded: computing, waiting, on the wire, propagation."""
         use, nodes, paths = self.use(stream, row), load.nodes, load.paths
         compute = queue = transfer = propagation = 0.0
         for n, time in use.visits:
@@ -176,7 +180,7 @@ class Forecast:
             transfer += min(time, UNREACHABLE_US) + self._table.problem.hop_overhead_us
             propagation += delay
             queue += _wait(paths.get((a, b), NOBODY))
-        return Latency(round(compute), round(queue), round(transfer), round(propagation))
+        return compute, queue, transfer, propagation
 
     def total_us(self, rows: Rows, weights: Mapping[str, float], under: Load | None = None) -> float:
         """The weighted sum of the latencies, not rounded, and what `rows` make those of `under` wait."""

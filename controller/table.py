@@ -71,6 +71,13 @@ class Table:
     def source(self, stream: str) -> int:
         return self.index[self.streams[stream].source]
 
+    def by_model(self, streams: Sequence[str]) -> list[list[str]]:
+        """Those of one model together."""
+        kinds: dict[str, list[str]] = {}
+        for stream in streams:
+            kinds.setdefault(self.streams[stream].model, []).append(stream)
+        return list(kinds.values())
+
 
 def tabulate(problem: Problem) -> Table:
     hosts = problem.hosts

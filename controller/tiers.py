@@ -32,7 +32,7 @@ CUTS = 3  # at either end of blocks that are alike
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frontier:
-    nodes: tuple[Indices, ...]  # of each stream, ascending; equal lengths
+    nodes: Indices  # (B, K) of each stream, ascending; (1, K) where they are all nodes there are
     beyond_us: tuple[float, ...]  # a row that uses any other node costs at least this
 
 
@@ -40,7 +40,7 @@ def frontier(table: Table, snapshot: Snapshot, streams: Sequence[str], kept: Seq
     """For streams of one model. `kept`: nodes that are considered whatever they cost, the phone being one."""
     hosts = len(table.memory)
     if hosts <= WIDTH:
-        return Frontier((np.arange(hosts),) * len(streams), (float("inf"),) * len(streams))
+        return Frontier(np.arange(hosts)[None], (float("inf"),) * len(streams))
     least, deep = through_us(table, snapshot, streams)
     whole = _whole_us(table, snapshot, streams)
     for b, nodes in enumerate(kept):
@@ -48,11 +48,11 @@ def frontier(table: Table, snapshot: Snapshot, streams: Sequence[str], kept: Seq
     worth = int((least < whole[:, None]).sum(axis=1).max(initial=0))
     width = min(max(worth, FEWEST, *map(len, kept)), max(WIDTH, *map(len, kept)), hosts)
     order = np.argpartition(least, min(width, hosts - 1), axis=1)
-    chosen = tuple(np.sort(row[:width]) for row in order)
+    chosen = np.sort(order[:, :width], axis=1)
     beyond = np.take_along_axis(least, order[:, width:], axis=1).min(axis=1, initial=np.inf)
     if width < hosts:
         beyond = np.minimum(beyond, deep)
-    return Frontier(chosen, tuple(beyond.tolist()))
+    return Frontier(chosen if width < hosts else chosen[:1], tuple(beyond.tolist()))
 
 
 def _whole_us(table: Table, snapshot: Snapshot, streams: Sequence[str]) -> Floats:

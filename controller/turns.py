@@ -48,20 +48,16 @@ class Scene:
         self.alone: dict[str, Fitted] = {}  # by latency only; what is least holds for all nodes
         self.beyond_us: dict[str, float] = {}  # a row that uses a node which is not considered costs at least this
         self.cut_off: set[str] = set()  # no node can be reached, may hold a block and is big enough for it
-        kinds: dict[str, list[str]] = {}
-        for stream in streams:
-            kinds.setdefault(table.streams[stream].model, []).append(stream)
-        for members in kinds.values():
+        for members in table.by_model(streams):
             self._add(members, current)
 
     def _add(self, members: list[str], current: Rows) -> None:
         kept = [{self.table.source(s), *current.get(s, ())} for s in members]
         front = frontier(self.table, self.snapshot, members, kept)
-        everywhere = len(front.nodes[0]) == len(self.table.memory)
-        nodes = np.array(front.nodes[:1] if everywhere else front.nodes)
         self.at |= {s: (len(self.groups), b) for b, s in enumerate(members)}
-        self.groups.append(Group(self.table, self.snapshot, members, nodes, self.objective))
-        plain = self.groups[-1] if self.objective == PLAIN else Group(self.table, self.snapshot, members, nodes)
+        weighed = Group(self.table, self.snapshot, members, front.nodes, self.objective)
+        plain = weighed if self.objective == PLAIN else Group(self.table, self.snapshot, members, front.nodes)
+        self.groups.append(weighed)
         costs = plain.costs(range(len(members)), [Load()] * len(members), [1.0] * len(members))
         self.quiet.append((costs, tables(costs)))
         for b, (stream, best) in enumerate(zip(members, solve(*self.quiet[-1]), strict=True)):

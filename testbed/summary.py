@@ -83,6 +83,7 @@ def summarise(records: Iterable[Record]) -> Summary:
         **({"sessions": _sessions(kinds["session"])} if kinds["session"] else {}),
         "moves": _moves(kinds["move"]),
         "decision_ms": _decisions(kinds["decision"]),
+        "decision_gap": _gaps(kinds["decision"]),
         "answers": {
             "checked": sum(r["outcome"] == "ok" and bool(r["checked"]) for r in requests),
             "equal": sum(r["outcome"] == "ok" and bool(r["checked"]) and bool(r["equal"]) for r in requests),
@@ -279,6 +280,12 @@ def _moves(records: Iterable[Record]) -> dict[str, int]:
 def _decisions(decisions: Sequence[Record]) -> dict[str, float | int | None]:
     took = [decision["duration_us"] for decision in decisions]
     return {"count": len(took), "p50": _ms(percentile(took, 50)), "p99": _ms(percentile(took, 99))}
+
+
+def _gaps(decisions: Sequence[Record]) -> dict[str, float | int | None]:
+    """Of the decisions whose bound is known: how far the worst is above it, as a share."""
+    known = [decision["gap"] for decision in decisions if decision.get("gap") is not None]
+    return {"count": len(known), "largest": max(known, default=None)}
 
 
 def _handovers(records: Sequence[Record]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import typer
 
 from testbed.cli.answer import AsJson, answering, say_json
 
-PROVE = "Seek the optimum of the decision anew: takes seconds, or minutes where many streams crowd on few nodes."
+PROVE = """Seek the optimum anew, of the decision or of all that are not known to be the best: takes seconds each, or
+minutes where many streams crowd on few nodes."""
 
 
 class NoRun(Exception):
@@ -25,33 +26,45 @@ def why(
 ) -> None:
     """Say why the controller decided as it did: what it saw, what triggered, what it weighed, why the rest lost."""
     from testbed.journal import JournalError, merge, read
+    from testbed.proof.recalled import NotProvable
     from testbed.report.why import NoDecision, decisions, detail, overview, pick
 
-    with answering(as_json, wrong=(NoRun, NoDecision), failed=(JournalError, OSError)):
+    with answering(as_json, wrong=(NoRun, NoDecision, NotProvable), failed=(JournalError, OSError)):
         if not (run / "parts").is_dir() and not (run / "journal.jsonl").is_file():
             raise NoRun(f"{run}: no run folder; `testbed run` names it at its end")
         found = decisions(read(merge(run)))
         chosen = pick(found, decision)
-        if prove:
-            chosen = {**chosen, "proof": _proof(run, chosen, as_json)}
+        if prove and decision is not None:
+            chosen = _proven(run, chosen)
+        elif prove:
+            found = [_tried(run, record) if record["gap"] or record is chosen else record for record in found]
+            chosen = pick(found, None)
     if as_json:
-        whole = [chosen if record["n"] == chosen["n"] else record for record in found]
-        say_json({"decisions": whole} if decision is None else chosen)
+        say_json({"decisions": found} if decision is None else chosen)
         return
     if decision is None:
         print(*overview(found), "", sep="\n")
     print(*detail(chosen), sep="\n")
 
 
-def _proof(run: Path, record: Mapping[str, Any], as_json: bool) -> dict[str, Any]:
+def _tried(run: Path, record: Mapping[str, Any]) -> Mapping[str, Any]:
+    from testbed.proof.recalled import NotProvable
+
+    try:
+        return _proven(run, record)
+    except NotProvable as error:
+        return {**record, "unproven": str(error)}
+
+
+def _proven(run: Path, record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With the proof in it; raises NotProvable."""
     from testbed.progress import shown
     from testbed.proof.certificate import certify
-    from testbed.proof.recalled import NotProvable, recalled, told
+    from testbed.proof.recalled import recalled, told
 
-    with answering(as_json, wrong=(NotProvable,)):
-        question = recalled(run, record)
+    question = recalled(run, record)
     with shown(sys.stderr) as progress:
         progress.phase(f"seeking the optimum of decision {record['n']}")
         known_us = record["lower_bound_us"] - 1.0  # it was rounded
         found = certify(question.problem, question.snapshot, question.looked, question.rows, known_us)
-    return told(question, found)
+    return {**record, "proof": told(question, found)}

@@ -19,7 +19,7 @@ from itertools import count
 
 import numpy as np
 
-from controller.cost import UNREACHABLE_US, Forecast, backlog_us, wait_us
+from controller.cost import UNREACHABLE_US, Forecast, backlog_us
 from controller.model import Problem, Snapshot
 from controller.table import Floats, Row, Rows, Table, tabulate
 from testbed.proof.chains import chains_of
@@ -94,13 +94,9 @@ class _Proof:
 
     def _total_us(self, rows: Sequence[Row]) -> float:
         """Sum of the predicted latencies, not rounded."""
-        uses = [self._forecast.use(stream, row) for stream, row in zip(self.streams, rows, strict=True)]
-        load, total = self._forecast.load(dict(zip(self.streams, rows, strict=True)), {}, base=self._stay), 0.0
-        for use in uses:
-            total += use.moving_us
-            total += sum(max(self._backlog.item(n), _wait_us(load.nodes[n])) for n, _, _ in use.nodes)
-            total += sum(_wait_us(load.paths[way]) for way, _, _ in use.paths)
-        return total
+        placed = dict(zip(self.streams, rows, strict=True))
+        load = self._forecast.load(placed, {}, base=self._stay)
+        return sum(sum(self._forecast.spent_us(load, stream, row)) for stream, row in placed.items())
 
     def bound_us(self) -> float:
         """What no placement costs less than; takes up better rows where they are found."""
@@ -190,10 +186,6 @@ class _Proof:
         """Takes up rows if they are better."""
         if rows and all(rows) and (total := self._total_us(rows)) < self.found_us:
             self.found_us, self.rows = total, list(rows)
-
-
-def _wait_us(parts: tuple[float, float, float]) -> float:
-    return float(wait_us(np.array(parts[0]), np.array(parts[1])))
 
 
 def _crossed(bills: Sequence[Bill]) -> list[int]:

@@ -182,13 +182,8 @@ class Chains:
 
 def chains_of(table: Table, snapshot: Snapshot, looked: Sequence[str], rows: Rows, stay: Load) -> list[Chains]:
     """The streams by models, each with the nodes that are worth considering for it."""
-    members = dict[str, list[str]]()
-    for stream in looked:
-        members.setdefault(table.streams[stream].model, []).append(stream)
     found = list[Chains]()
-    for streams in members.values():
+    for streams in table.by_model(looked):
         front = frontier(table, snapshot, streams, [{table.source(s), *rows[s]} for s in streams])
-        everywhere = len(front.nodes[0]) == len(table.memory)
-        group = Group(table, snapshot, streams, np.array(front.nodes[:1] if everywhere else front.nodes))
-        found.append(Chains(group, snapshot, stay, front.beyond_us))
+        found.append(Chains(Group(table, snapshot, streams, front.nodes), snapshot, stay, front.beyond_us))
     return found

@@ -46,6 +46,7 @@ def _overall(runs: list[Summary]) -> Section:
         ("data", lambda s: Cell(size(s["bytes"]["data"]))),
         ("moves", _moves),
         ("decisions, ms", _decisions),
+        ("above the bound, at most", _gap),
         ("answers equal / checked", _answers),
         ("time virtual / wall", lambda s: Cell(f"{seconds(s['virtual_s'])} / {seconds(s['wall_s'])}")),
     ]
@@ -135,6 +136,11 @@ def _moves(summary: Summary) -> Cell:
 def _decisions(summary: Summary) -> Cell:
     took = summary["decision_ms"]
     return Cell(f"{took['count']}: {number(took['p50'])} / {number(took['p99'])}" if took["count"] else "0")
+
+
+def _gap(summary: Summary) -> Cell:
+    gap = summary["decision_gap"]
+    return Cell(f"{100 * gap['largest']:.2g} %, {gap['count']} decisions" if gap["count"] else NONE)
 
 
 def _answers(summary: Summary) -> Cell:

@@ -1,7 +1,8 @@
 """Why the controller did what it did: the decisions of a journal in words. Pure: records -> lines, or one JSON value.
 
-The overview has a line a decision; one decision has what was seen, what triggered, every candidate with its predicted
-latency in parts, and why the others lost. Where it was proven since, `proof` (testbed/proof/recalled.py) says how.
+The overview has a line a decision, with how far that is above the optimum as far as is known; one decision has what was
+seen, what triggered, every candidate with its predicted latency in parts, and why the others lost. Where it was proven
+since, `proof` (testbed/proof/recalled.py) says how.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,7 +37,18 @@ def pick(found: Sequence[Record], number: int | None) -> Record:
 def overview(found: Sequence[Record]) -> Iterator[str]:
     for record in found:
         causes = ", ".join(f"{t['kind']} {t['subject']}" for t in record["triggers"]) or "no trigger"
-        yield f"{record['n']:>4}  {_at(record)}  {record['action']:<10}  {causes}: {record['reason']}"
+        what = f"{record['n']:>4}  {_at(record)}  {record['action']:<10}  {_above(record):<8}"
+        yield f"{what}  {causes}: {record['reason']}"
+
+
+def _above(record: Record) -> str:
+    """How far what was decided is above the optimum, as far as that is known."""
+    proof = record.get("proof") or {"gap": record["gap"], "open": "only its bound is known", "better": {}}
+    if proof["gap"] is None or any(candidate.get("parts") for candidate in record["candidates"]):
+        return ""
+    if not proof["gap"] or not (proof["open"] or proof["better"]):
+        return "optimal"
+    return f"{'≤ ' if proof['open'] else ''}{_percent(proof['gap'])}"
 
 
 def detail(record: Record) -> Iterator[str]:
@@ -56,6 +68,8 @@ def detail(record: Record) -> Iterator[str]:
         yield "  bound      no bound"
     if proof := record.get("proof"):
         yield from _proof(record, proof)
+    if record.get("unproven"):
+        yield f"  not proven {record['unproven']}"
     for candidate in record["candidates"]:
         yield from _candidate(candidate, bound)
 

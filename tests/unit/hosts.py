@@ -104,6 +104,22 @@ class World:
         for name in sorted(self.agents, key=lambda name: name == phone):  # it is the last that learns it
             self.agents[name].Start(StartRequest(t0_us=t0_us), timeout=60)
 
+    def one_by_one(self, count, apart_us, phone="ue1"):
+        """Lets time pass for all hosts whenever what was sent has ended: what arrives `apart_us` later comes now."""
+        client = self.hosts[phone].client
+        for n in range(1, count + 1):
+            self.sent(n, phone)
+            with client._condition:
+                for _ in range(6000):  # a minute: a machine may be busy
+                    if not any(client._in_flight.values()):
+                        break
+                    client._condition.wait(0.01)
+            for host in self.hosts.values():
+                host.clock.t0_us -= apart_us
+                host.timer.rearm()
+            with client._condition:
+                client._condition.notify_all()
+
     def sent(self, count, phone="ue1"):
         """Waits until the phone has sent so many."""
         client = self.hosts[phone].client

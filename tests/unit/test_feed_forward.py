@@ -66,8 +66,9 @@ def test_a_feed_forward_part_runs_where_pins_want_its_columns(apart_of, family, 
     [session] = chat.sessions()
     is_whole(chat, session)
     assert session["replays"] == 0
+    sums = lambda: [part for part in chat.of("part") if part["part"] == "mlp:sum"]  # noqa: E731
+    chat.until(lambda: len(sums()) >= chat.config.layers * chat.count)  # a node tells of a part when it has sent it
+    assert len(sums()) == chat.config.layers * chat.count
+    assert {part["node"] for part in sums() if part["layer"] == 2} == {"c"}
     ran = {(part["node"], part["layer"], part["part"]) for part in chat.of("part")}
     assert ran == {(node, first, part) for node, first, _, part in loaded if part}
-    sums = [part for part in chat.of("part") if part["part"] == "mlp:sum"]
-    assert {part["node"] for part in sums if part["layer"] == 2} == {"c"}
-    assert len(sums) == chat.config.layers * chat.count

@@ -12,6 +12,8 @@ from testbed.summary import summarise
 from tests.unit.hosts import INPUTS, answers
 from tests.unit.journal_factory import a_run
 
+APART_US = 100_000_000  # each is answered before the next, however slow the machine is
+
 
 def answer(value):
     return Tensor("uint8", (1,), bytes([value]))
@@ -55,13 +57,14 @@ def test_a_cache_of_nothing_is_refused():
 
 
 def phone(world, requests, entries, right):
-    stream = StreamSpec("cam", "fake", tuple(60_000 * k for k in range(requests)), 3_000_000)
+    stream = StreamSpec("cam", "fake", tuple(APART_US * k for k in range(requests)), APART_US * requests)
     world.add("ue1", streams=(stream,), samples={"fake": Samples(INPUTS, right, keeps=entries)})
     world.phone_stub = PhoneStub(world.channel)
     world.add("mec")
     assert world.prepare("mec", 0, 6).ok
     world.route(world.hop("mec", 0, 6))
     world.start()
+    world.one_by_one(requests, APART_US)
     return world.requests(requests)
 
 

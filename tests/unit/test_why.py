@@ -200,7 +200,22 @@ def test_proofs_in_json(run, certify):
     assert one["n"] == 1 and set(one["proof"]) == {"bound_us", "found_us", "gap", "better", "open"}
     assert one["proof"]["better"] == {} and one["proof"]["open"] == ""
     every = json.loads(call(run, "--prove", "--json").stdout)["decisions"]
-    assert ["proof" in record for record in every] == [False, True]  # of the last that moved
+    assert ["proof" in record for record in every] == [
+        True,
+        True,
+    ]  # whose bound they do not meet, or the last that moved
+    assert len(certify.questions) == 3
+
+
+def test_the_overview_says_how_far_each_is_above_the_optimum(run, certify):
+    def columns(*options):
+        lines = call(run, *options).stdout.split("\n\n")[0].splitlines()
+        return [line.split(":")[0].split("  ")[-2].strip() for line in lines]
+
+    assert all(column.startswith("≤ 0.00") and column.endswith(" %") for column in columns())
+    assert columns("--prove") == ["optimal", "optimal"]
+    certify.answer = {"bound": 0.5, "found": 0.5, "node": 1}
+    assert all(column.endswith(" %") and "≤" not in column for column in columns("--prove"))
 
 
 def test_a_decision_that_cannot_be_proven_says_why(tmp_path, certify):
@@ -208,6 +223,8 @@ def test_a_decision_that_cannot_be_proven_says_why(tmp_path, certify):
     told = call(folder, "--decision", 2, "--prove", "--json")
     assert told.exit_code == 2 and not certify.questions
     assert json.loads(told.stdout)["error"].startswith("decision 2 cannot be proven: it weighed nothing")
+    every = call(folder, "--prove")
+    assert every.exit_code == 0 and "  not proven decision 2 cannot be proven: it weighed nothing" in every.stdout
 
 
 def test_the_search_itself_proves_what_joint_decides(run):
