@@ -29,7 +29,7 @@ scenarios: setup ## experiments in the guest, with what must hold for them
 	@$(PYTHON) -m pytest tests/scenarios $(WORKERS)
 
 bench: setup ## all of benchmarks/, most beside something else: tables, and JSON in benchmarks/results/
-	@for one in decision tight heads scheduling cluster predictive proof transport moves models agents links wall startup; do $(PYTHON) -m benchmarks.$$one || exit 1; done
+	@for one in decision tight heads scheduling cluster predictive proof transport decoding moves models agents links wall startup; do $(PYTHON) -m benchmarks.$$one || exit 1; done
 
 proto: setup ## generate the message classes from the .proto files
 	@$(PYTHON) -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. \

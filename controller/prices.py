@@ -3,7 +3,8 @@
 Lagrange: with a price for each use of a place, every stream takes what is cheapest for it alone, and every place as
 many uses as are worth their waits. Whatever the prices are, both together are never more than the cheapest set of
 choices costs. Where all uses of a place are alike the best prices leave no gap, for waits grow ever faster with each
-use more. Uses are rounded down to a few kinds, so that a place only counts them. Prices are sought by subgradients.
+use more. Uses are rounded down to a few kinds, so that a place only counts them: never more than there are streams for
+them, nor so many that no cheaper set has them. Prices are sought by subgradients.
 """
 
 from collections.abc import Callable
