@@ -46,7 +46,7 @@ def _overall(runs: list[Summary]) -> Section:
         ("data", lambda s: Cell(size(s["bytes"]["data"]))),
         ("moves", _moves),
         ("decisions, ms", _decisions),
-        ("above the bound, at most", _gap),
+        ("gap to the optimum", _gap),
         ("answers equal / checked", _answers),
         ("time virtual / wall", lambda s: Cell(f"{seconds(s['virtual_s'])} / {seconds(s['wall_s'])}")),
     ]
@@ -140,7 +140,8 @@ def _decisions(summary: Summary) -> Cell:
 
 def _gap(summary: Summary) -> Cell:
     gap = summary["decision_gap"]
-    return Cell(f"{100 * gap['largest']:.2g} %, {gap['count']} decisions" if gap["count"] else NONE)
+    count = f"{gap['count']} decision{'s' if gap['count'] != 1 else ''}"
+    return Cell(f"≤ {number(100 * gap['largest'])} %, {count}" if gap["count"] else NONE)
 
 
 def _answers(summary: Summary) -> Cell:

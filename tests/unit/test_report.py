@@ -108,6 +108,24 @@ def test_an_infinite_percentile_is_shown_as_such_and_nothing_as_a_dash() -> None
     assert rows["recovery"] == "never"
 
 
+@pytest.mark.parametrize(
+    ("gaps", "text"),
+    [
+        ((0.0, 0.0), "≤ 0 %, 2 decisions"),
+        ((0.00123, None), "≤ 0.123 %, 1 decision"),
+        ((4.786, 0.0), "≤ 479 %, 2 decisions"),
+    ],
+)
+def test_the_table_says_how_far_decisions_are_above_their_bound_at_most(
+    gaps: tuple[float | None, ...], text: str
+) -> None:
+    records = a_run()
+    for record, gap in zip((r for r in records if r["kind"] == "decision"), gaps, strict=True):
+        record["gap"] = gap
+    (overall, *_) = sections({"joint": summarise(records)})
+    assert dict(overall.rows)["gap to the optimum"][0].text == text
+
+
 def test_a_report_escapes_what_comes_from_outside() -> None:
     records = a_run()
     event = next(r for r in records if r["kind"] == "event")
