@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -79,8 +80,8 @@ def measure(agents: int, family: str, runtime: Runtime, folder: Path) -> Memory:
 
 def _prepared(family: str, runtime: Runtime, folder: Path) -> dict[str, str]:
     """In a process of its own, so that this one stays without torch."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_prepare, (family, runtime, folder))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_prepare, family, runtime, folder).result()
 
 
 def _prepare(family: str, runtime: Runtime, folder: Path) -> dict[str, str]:
