@@ -5,7 +5,7 @@ stream's turn also counts what it makes the others wait, so every accepted turn 
   1. The nodes worth considering for each stream, with a bound for all the others (`tiers`).
   2. Each stream alone: its best row, under memory pressure by `labels`, and the least that it can cost.
   3. A handful: from the current placement or everyone's best row alone a round of best response, all streams answered
-     together (`chain`), accepted one by one. More of them: each whole on a node of its own (`spread`).
+     together (`programme`), accepted one by one. More of them: each whole on a node of its own (`spread`).
   4. What the streams cost together at least, and the placement that this suggests (`together`).
   5. If the bound is not met, rounds of best response from there, of those that may gain by what 4. knows of them.
      A handful goes on from the other start, and from all on one node; then come small changes of the whole (`search`).

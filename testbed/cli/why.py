@@ -9,8 +9,10 @@ import typer
 
 from testbed.cli.answer import AsJson, answering, say_json
 
-PROVE = """Seek the optimum anew, of the decision or of all that are not known to be the best: takes seconds each, or
-minutes where many streams crowd on few nodes."""
+PROVE = (
+    "Seek the optimum anew, of the decision or of all that are not known to be the best: takes seconds each, or "
+    "minutes where many streams crowd on few nodes."
+)
 
 
 class NoRun(Exception):
@@ -37,7 +39,7 @@ def why(
         if prove and decision is not None:
             chosen = _proven(run, chosen)
         elif prove:
-            found = [_tried(run, record) if record["gap"] or record is chosen else record for record in found]
+            found = [_tried(run, record) if record.get("gap") or record is chosen else record for record in found]
             chosen = pick(found, None)
     if as_json:
         say_json({"decisions": found} if decision is None else chosen)

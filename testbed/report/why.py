@@ -43,12 +43,13 @@ def overview(found: Sequence[Record]) -> Iterator[str]:
 
 def _above(record: Record) -> str:
     """How far what was decided is above the optimum, as far as that is known."""
-    proof = record.get("proof") or {"gap": record["gap"], "open": "only its bound is known", "better": {}}
-    if proof["gap"] is None or any(candidate.get("parts") for candidate in record["candidates"]):
+    proof = record.get("proof")
+    gap = proof["gap"] if proof else record.get("gap")
+    if gap is None or any(candidate.get("parts") for candidate in record["candidates"]):
         return ""
-    if not proof["gap"] or not (proof["open"] or proof["better"]):
+    if not gap or (proof and not (proof["open"] or proof["better"])):
         return "optimal"
-    return f"{'≤ ' if proof['open'] else ''}{_percent(proof['gap'])}"
+    return f"{'' if proof and not proof['open'] else '≤ '}{_percent(gap)}"
 
 
 def detail(record: Record) -> Iterator[str]:

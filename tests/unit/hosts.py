@@ -31,6 +31,23 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def time_passes(world, span_us):
+    """At once, so that what had to come before a deadline has come, however slow the machine is."""
+    clock, timer = world
+    clock.t0_us -= span_us
+    timer.rearm()
+
+
+def comes_to_be(client, what):
+    """Whether it does within a minute: a machine may be busy."""
+    with client._condition:
+        for _ in range(6000):
+            if what():
+                return True
+            client._condition.wait(0.01)
+    return False
+
+
 class Adding:
     """Block b adds its weight, b + 1, to the first value; a received weight is believed as it came."""
 
@@ -109,36 +126,22 @@ class World:
         client = self.hosts[phone].client
         for n in range(1, count + 1):
             self.sent(n, phone)
-            with client._condition:
-                for _ in range(6000):  # a minute: a machine may be busy
-                    if not any(client._in_flight.values()):
-                        break
-                    client._condition.wait(0.01)
+            assert comes_to_be(client, lambda: not any(client._in_flight.values())), f"{n} of {count} has not ended"
             for host in self.hosts.values():
-                host.clock.t0_us -= apart_us
-                host.timer.rearm()
+                time_passes((host.clock, host.timer), apart_us)
             with client._condition:
                 client._condition.notify_all()
 
     def sent(self, count, phone="ue1"):
         """Waits until the phone has sent so many."""
         client = self.hosts[phone].client
-        with client._condition:
-            for _ in range(6000):
-                if client._sent >= count:
-                    return
-                client._condition.wait(0.01)
-        raise AssertionError(f"{phone} has sent {client._sent} of {count}")
+        if not comes_to_be(client, lambda: client._sent >= count):
+            raise AssertionError(f"{phone} has sent {client._sent} of {count}")
 
     def requests(self, count, phone="ue1"):
         """Waits until all have ended, ends the phone and returns their records by id."""
         client = self.hosts[phone].client
-        with client._condition:
-            ended = lambda: client._sent == client._total and not any(client._in_flight.values())  # noqa: E731
-            for _ in range(1200):  # a minute: a machine may be busy
-                if ended():
-                    break
-                client._condition.wait(0.05)
+        comes_to_be(client, lambda: client._sent == client._total and not any(client._in_flight.values()))
         client.close()
         records = {r["id"]: r for r in self.records if r["kind"] == "request"}
         assert len([r for r in self.records if r["kind"] == "request"]) == len(records) == count

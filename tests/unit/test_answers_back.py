@@ -14,9 +14,9 @@ from nodes.wire.incoming import SMALL_BYTES
 from nodes.wire.outbox import Outbox
 from nodes.wire.sealing import Sealing
 from nodes.wire.transport import DataServer
-from tests.unit.hosts import free_port
+from tests.unit.hosts import free_port, time_passes
 from tests.unit.test_tls import run
-from tests.unit.test_transport import WAIT_S, Inbox, Losses, deliver, serving, time_passes, world
+from tests.unit.test_transport import WAIT_S, Inbox, Losses, deliver, serving, world
 
 __all__ = ["run", "world"]  # fixtures
 

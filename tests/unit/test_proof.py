@@ -64,7 +64,7 @@ def test_it_is_what_brute_force_finds(monkeypatch, hasty):
         monkeypatch.setattr(certificate, "HASTY", certificate.Limits(1, 1, 1))
     cases, closed = [], 0
     monkeypatch.setattr(Market, "parted", lambda market, case: cases.append(case) or parted(market, case))
-    for seed in range(12, 24) if hasty else range(12):
+    for seed in range(24):
         made, scene, forecast, every, draw = case(seed)
         if not all(every.values()):
             continue
@@ -82,7 +82,7 @@ def test_it_is_what_brute_force_finds(monkeypatch, hasty):
         assert found.found_us == pytest.approx(reached, abs=1e-3) and found.found_us >= least * (1 - 1e-9), seed
         assert found.open or found.found_us <= least * (1 + 2e-6), seed
         closed += not found.open
-    assert closed >= 9 and bool(cases) == hasty
+    assert closed >= 20 and bool(cases) == hasty
 
 
 def test_no_prices_give_a_bound_that_is_too_high():
@@ -176,7 +176,7 @@ def periods(size, which):
 
 def test_ten_streams_on_twenty_nodes_are_proven_where_the_planner_cannot():
     missed, names = 0, [f"s{n}" for n in range(10)]
-    for made, scene in periods(Size(20, 6, 10, 10, 1), {1, 8, 56}):
+    for made, scene in periods(Size(20, 6, 10, 10, 1), {1, 8, 50, 56}):
         planner = Planner(made)
         plan = planner.plan(scene, names, {})
         total = planner.total_us(scene, plan.rows, {})

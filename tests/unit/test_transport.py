@@ -13,7 +13,7 @@ from nodes.wire.codec import Tensor
 from nodes.wire.edge import Edge
 from nodes.wire.goodput import Goodput
 from nodes.wire.transport import Busy, DataServer, PortTaken, Refused
-from tests.unit.hosts import free_port
+from tests.unit.hosts import free_port, time_passes
 
 WAIT_S = 60.0  # far more than anything takes: these are real seconds, of a machine that may be busy
 TENSOR = Tensor("uint8", (700_000,), bytes(range(250)) * 2800)
@@ -85,13 +85,6 @@ def world():
     timer = Timer(clock)
     yield clock, timer
     timer.close()
-
-
-def time_passes(world, span_us):
-    """At once, so that what had to come before a deadline has come, however slow the machine is."""
-    clock, timer = world
-    clock.t0_us -= span_us
-    timer.rearm()
 
 
 @contextlib.contextmanager

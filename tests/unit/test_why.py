@@ -200,10 +200,7 @@ def test_proofs_in_json(run, certify):
     assert one["n"] == 1 and set(one["proof"]) == {"bound_us", "found_us", "gap", "better", "open"}
     assert one["proof"]["better"] == {} and one["proof"]["open"] == ""
     every = json.loads(call(run, "--prove", "--json").stdout)["decisions"]
-    assert ["proof" in record for record in every] == [
-        True,
-        True,
-    ]  # whose bound they do not meet, or the last that moved
+    assert ["proof" in record for record in every] == [True, True]  # they do not meet their bounds
     assert len(certify.questions) == 3
 
 
