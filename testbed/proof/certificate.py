@@ -4,15 +4,15 @@ A round: the best prices (`climb`); companies that are in no cheaper set of rows
 kinds are split where rows that the prices lead to are told apart too little, and for the best set of the rows seen,
 until nothing of it is rounded; paths on which it meets become places too. When that changes nothing, all rows that may
 still be in a cheaper set are listed, and the best set of them is found in the same way (`search`). Bound and placement
-meet when nothing of the best set is rounded. All work is bounded by counts, never by time.
+meet when nothing of the best set is rounded. All work is bounded by counts, never by time. A first attempt lists the
+companies of each place; if the proof stays open then, a second one begins anew and searches for them instead.
 
 It is about the sum of predicted latencies of the streams that were looked at, the others staying where they are. Memory
 is no matter: where it is short the bound holds, but may not be met.
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
@@ -22,13 +22,13 @@ import numpy as np
 from controller.cost import UNREACHABLE_US, Forecast, backlog_us
 from controller.model import Problem, Snapshot
 from controller.table import Floats, Row, Rows, Table, tabulate
-from testbed.proof.chains import chains_of
+from testbed.proof.chains import Chains, chains_of
 from testbed.proof.climb import Known, climbed, known_of, undecided
 from testbed.proof.market import Bill, Market, Offer
 from testbed.proof.places import ALIKE, TooMany
-from testbed.proof.search import cheapest_set
+from testbed.proof.search import Aim, Lists, cheapest_set
 
-ROUNDS, CASES = 40, 24
+ROUNDS = 40
 NEAR = 3e-6  # of the whole: rows so near the cheapest at some prices are told apart
 FINE = 1e-9  # uses that are so near are one
 CLOSE = 1e-6  # a gap that is rounding
@@ -44,6 +44,15 @@ class Limits:
     companies: int
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """At a proof. `patient`: places may have more companies than can be listed."""
+
+    cases: int
+    patient: bool
+
+
+ATTEMPTS = Attempt(10, False), Attempt(12, True)
 HASTY, PATIENT = Limits(1_000, 1_000, 10_000), Limits(10_000, 2_000, 20_000)
 
 
@@ -87,8 +96,8 @@ class _Proof:
     def __init__(self, table: Table, snapshot: Snapshot, looked: Sequence[str], rows: Rows) -> None:
         self._forecast, self._backlog = Forecast(table, snapshot), backlog_us(snapshot)
         self._stay = self._forecast.load({s: row for s, row in rows.items() if s not in looked}, {})
-        self._chains = chains_of(table, snapshot, looked, rows, self._stay)
-        self.streams = [s for chains in self._chains for s in chains.streams]
+        self._chains: Callable[[], list[Chains]] = lambda: chains_of(table, snapshot, looked, rows, self._stay)
+        self.streams = [s for chains in self._chains() for s in chains.streams]
         self.rows, self.why = [rows[s] for s in self.streams], ""
         self.found_us, self._least_us = self._total_us(self.rows), 0.0
 
@@ -100,7 +109,17 @@ class _Proof:
 
     def bound_us(self) -> float:
         """What no placement costs less than; takes up better rows where they are found."""
-        market = Market(self._chains, self._backlog)
+        bound = 0.0
+        for attempt in ATTEMPTS:
+            self.why, self._least_us = "", 0.0
+            bound = max(bound, self._attempted(attempt))
+            if bound >= self.found_us * (1 - CLOSE):
+                break
+        return bound
+
+    def _attempted(self, attempt: Attempt) -> float:
+        """The bound, case by case: always the one with the lowest is next."""
+        market = Market(self._chains(), self._backlog, attempt.patient)
         try:
             market.gather(self.found_us)
         except TooMany:
@@ -109,7 +128,7 @@ class _Proof:
         known, number = known_of(market, self.rows), count()
         open_cases = [(0.0, next(number), market, market.alone())]
         least = np.inf  # of cases in which nothing more is to be done
-        for _ in range(CASES):
+        for _ in range(attempt.cases):
             if not open_cases or open_cases[0][0] >= self.found_us * (1 - CLOSE):
                 break
             self._least_us, _, market, prices = heappop(open_cases)
@@ -128,7 +147,7 @@ class _Proof:
             else:
                 least = min(least, self._least_us)
         else:
-            self.why = f"{len(open_cases)} of {CASES} cases are left"
+            self.why = f"{len(open_cases)} of {attempt.cases} cases are left"
         return min([least, *(bound for bound, *_ in open_cases)])
 
     def _climbed(self, market: Market, known: Known, prices: Floats) -> Offer:
@@ -153,12 +172,12 @@ class _Proof:
         For rows that the prices lead to, and the best set of those seen; then for the best set of all that are left.
         """
         market.drop(offer, self.found_us)
-        near, rows = known.bills(offer.prices, NEAR * self.found_us), tuple[Row, ...]()
-        with suppress(TooMany):
-            rows = cheapest_set(market, known.rows, np.zeros(len(self.rows), dtype=bool), limits.seen).rows
-            self._take(rows)
-            market.drop(offer, self.found_us)
-        prices = self._exact(market, market.split(offer.prices, near, ALIKE, offer), rows)
+        near = known.near(offer.prices, NEAR * self.found_us)
+        rows = self._seen(market, offer, known.rows, limits)
+        if not rows:
+            self._seen(market, offer, near, limits)
+        bills = [bill for of in near for bill in of.values()]
+        prices = self._exact(market, market.split(offer.prices, bills, ALIKE, offer), rows)
         if len(prices) == len(offer.prices) and not self._closed:
             try:
                 prices = self._exact(market, prices, self._left(market, known, offer, limits))
@@ -166,12 +185,23 @@ class _Proof:
                 self.why = "too many rows are left"
         return None if self._closed or len(prices) == len(offer.prices) else prices
 
+    def _seen(self, market: Market, offer: Offer, lists: Lists, limits: Limits) -> Sequence[Row]:
+        """The best set of some rows, () where there are too many companies of them."""
+        try:
+            none = np.zeros(len(lists), dtype=bool)
+            rows = cheapest_set(market, Aim(offer, self.found_us), lists, none, limits.seen).rows
+        except TooMany:
+            return ()
+        self._take(rows)
+        market.drop(offer, self.found_us)
+        return rows
+
     def _left(self, market: Market, known: Known, offer: Offer, limits: Limits) -> Sequence[Row]:
         """The best set of all rows that may still be in one better than those known; raises TooMany."""
         lists = market.below(offer, self.found_us, limits.rows)
         others = market.others_us - offer.streams_us <= offer.slack_us(self.found_us)
         billed = [known.billed(market, s, rows) for s, rows in enumerate(lists)]
-        best = cheapest_set(market, billed, others, limits.companies)
+        best = cheapest_set(market, Aim(offer, self.found_us), billed, others, limits.companies)
         self._least_us = max(self._least_us, best.least_us)
         self._take(best.rows)
         self.why = "rows over other nodes may be better" if others.any() else "too many kinds of uses are left"

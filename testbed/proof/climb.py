@@ -46,12 +46,14 @@ class Known:
         self.rows = [{row: market.bill(s, row) for row in found} for s, found in enumerate(self.rows)]
         self.companies = [{} for _ in market.places]
 
-    def bills(self, prices: Floats, slack_us: float) -> list[Bill]:
-        """Of the rows that are not dearer than the cheapest known of their stream by more than that."""
-        found = list[Bill]()
+    def near(self, prices: Floats, slack_us: float) -> list[dict[Row, Bill]]:
+        """Of each stream, the rows that are not dearer than the cheapest known by more than that."""
+        found = list[dict[Row, Bill]]()
         for rows in self.rows:
             costs = np.array([bill.fixed_us + prices[bill.prices].sum() for bill in rows.values()])
-            found += [bill for bill, near in zip(rows.values(), costs <= costs.min() + slack_us, strict=True) if near]
+            found.append(
+                {row: rows[row] for row, one in zip(rows, costs <= costs.min() + slack_us, strict=True) if one}
+            )
         return found
 
 

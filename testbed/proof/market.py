@@ -8,7 +8,6 @@ company costs than the cheapest is how much dearer at least any set with it is.
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,9 +17,11 @@ import numpy as np
 from controller.chain import Indices
 from controller.table import Floats, Row
 from testbed.proof.chains import Chains, Uses
-from testbed.proof.places import Place, TooMany
+from testbed.proof.companies import below, cheapest
+from testbed.proof.places import Limit, Place, TooMany
 
 ROUNDING = 1e-9
+LISTED = 100_000  # companies of a place that has them listed again
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,11 +63,13 @@ class Case:
 class Market:
     """S streams of several groups; R places, first the nodes.
 
+    `patient`: where a place has too many companies to be listed, they are searched for, which takes long. Else
+    TooMany is raised when places are gathered, and kinds are not told apart that would make them so many.
     `others_us` (S,): rows that are not told apart cost no less.
     """
 
-    def __init__(self, chains: Sequence[Chains], backlog_us: Floats) -> None:
-        self.chains, self._backlog_us = chains, backlog_us
+    def __init__(self, chains: Sequence[Chains], backlog_us: Floats, patient: bool = False) -> None:
+        self.chains, self._backlog_us, self._patient = chains, backlog_us, patient
         self.others_us = np.concatenate([chain.beyond_us for chain in chains])
         self._stay = {place: parts for chain in chains for place, parts in chain.stay.items()}
         self._firsts = np.cumsum([0, *(len(chain.streams) for chain in chains)]).tolist()
@@ -134,7 +137,15 @@ class Market:
         slack = below_us * (1 + ROUNDING) - self.least_us(alone)
         self._most_uses = self._most(alone, slack)
         for place in self.places:
-            place.gather(slack, self._most_uses)
+            self._gather(place, slack)
+
+    def _gather(self, place: Place, limit_us: float) -> None:
+        try:
+            place.gather(limit_us, self._most_uses)
+        except TooMany:
+            if not self._patient:
+                raise
+            place.listed = False
 
     def _most(self, prices: Floats, slack_us: float) -> int:
         """The uses of one place, at most, when all rows together cost so much more than the cheapest at these prices.
@@ -161,9 +172,8 @@ class Market:
         every = np.minimum(every, self.others_us)
         least, companies = np.empty(len(self.places)), list[Floats]()
         for r, (place, at) in enumerate(zip(self.places, self.offsets.tolist(), strict=False)):
-            left = place.left_us(prices[at : at + len(place.first)])
-            best = int(left.argmin())
-            least[r], companies = left[best], [*companies, place.companies[best]]
+            least[r], company = _cheapest(place, prices[at : at + len(place.first)])
+            companies.append(company)
         return Offer(prices, float(every.sum() + least.sum()), tuple(rows), every, least, tuple(companies))
 
     def bill(self, stream: int, row: Row) -> Bill:
@@ -181,9 +191,13 @@ class Market:
         slack = offer.slack_us(below_us)
         most = self._most(offer.prices, slack)
         for r, (place, at) in enumerate(zip(self.places, self.offsets.tolist(), strict=False)):
-            left = place.left_us(offer.prices[at : at + len(place.first)])
+            mine = offer.prices[at : at + len(place.first)]
+            place.most_uses = min(place.most_uses, most)
+            if not place.listed and not _list(place, mine, offer.places_us[r] + slack):
+                continue
+            left = place.left_us(mine)
             near = left - offer.places_us[r] <= slack
-            place.keep(near & ((place.companies.sum(axis=1) <= most) | (left == offer.places_us[r])))
+            place.keep((near & (place.companies.sum(axis=1) <= most)) | (left == left.min()))
 
     def parted(self, case: "Case") -> list["Market"]:
         """Two of it: with so many uses there at most, and with more; together they have all companies."""
@@ -193,6 +207,10 @@ class Market:
             part.places = [copy(place) for place in self.places]
             place = part.places[case.place]
             place.keep((place.above(case.use, place.companies) <= case.most) == few)
+            limit = Limit(case.use, 0, case.most) if few else Limit(case.use, case.most + 1, place.most_uses)
+            place.limits = (*place.limits, limit)
+            if not place.listed and not len(place.companies):
+                place.know(np.atleast_2d(cheapest(place, place.alone_us, np.inf)[1]))
             if len(place.companies):
                 found.append(part)
         return found
@@ -208,8 +226,15 @@ class Market:
                 if beside is None or self.places[r].matters(use, beside.companies[r]):
                     wanted.setdefault(r, set()).add(use)
         for r, uses in wanted.items():
-            with suppress(TooMany):
-                parts[r] = parts[r][self.places[r].split(self.places[r].coarse(sorted(uses), alike))]
+            begins = self.places[r].coarse(sorted(uses), alike)
+            try:
+                was = self.places[r].split(begins)
+            except TooMany:
+                if not self._patient:
+                    continue
+                self.places[r].unlist(parts[r])
+                was = self.places[r].split(begins)
+            parts[r] = parts[r][was]
         self.refresh()
         return np.concatenate([*parts, [0.0]])
 
@@ -222,7 +247,7 @@ class Market:
         opened = self.places[first:]
         slack = below_us * (1 + ROUNDING) - self.least_us(self.alone()) if opened else 0.0
         for place in opened:
-            place.gather(slack, self._most_uses)
+            self._gather(place, slack)
         return np.concatenate((prices[:-1], *(place.alone_us for place in opened), [0.0]))
 
     def below(self, offer: Offer, below_us: float, most: int) -> list[list[Row]]:
@@ -230,3 +255,29 @@ class Market:
         limit = np.split(offer.streams_us + offer.slack_us(below_us), self._firsts[1:-1])
         found = [chain.below(offer.prices, mine, most) for chain, mine in zip(self.chains, limit, strict=True)]
         return [rows for lists in found for rows in lists]
+
+
+def _cheapest(place: Place, prices: Floats) -> tuple[float, Floats]:
+    """What no company costs less than, less what it pays; and the cheapest that is known."""
+    left = place.left_us(prices)
+    best = int(left.argmin())
+    if place.listed:
+        return float(left[best]), place.companies[best]
+    least, found = cheapest(place, prices, float(left[best]))
+    if found.size and place.cost_of(found) - found @ prices < left[best]:
+        place.add(found)
+        return least, found
+    return least, place.companies[best]
+
+
+def _list(place: Place, prices: Floats, limit_us: float) -> bool:
+    """Lists all that cost less than that, beyond what they pay, where there are not too many by now."""
+    everything = np.zeros(len(prices)), np.full(len(prices), np.inf)
+    try:
+        found = below(place, prices, limit_us, everything, LISTED)
+    except TooMany:
+        return False
+    if len(found):
+        place.listed = True
+        place.know(found)
+    return place.listed

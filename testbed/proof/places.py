@@ -16,7 +16,7 @@ from controller.cost import wait_us
 from controller.table import Bools, Floats
 
 SHARES = (0.0, 0.35, 0.7, 0.99)  # of the greatest use of a place: where kinds begin at first
-MOST = 200_000  # companies of a place
+MOST, KEPT = 200_000, 500  # companies of a place that are listed; those known of one that has more
 FEW, ROUNDING = 3, 1e-9
 ALIKE = 1e-3  # uses that are so near are one kind, as long as that is fine enough
 
@@ -25,9 +25,18 @@ class TooMany(Exception):
     """More companies than can be looked at."""
 
 
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How many uses that are `use` or more (a kind begins with it) companies have."""
+
+    use: int
+    least: int
+    most: int
+
+
 @dataclass(slots=True, eq=False)
 class Place:
-    """U uses in G kinds, C companies."""
+    """U uses in G kinds, C companies: all that may matter where they are `listed`, else a few that were found."""
 
     rho: Floats  # (U,) utilisation, ascending
     square: Floats  # (U,) rate * time^2
@@ -38,6 +47,9 @@ class Place:
     amounts: Floats = field(init=False)  # (2, G) what uses of a kind bring at least
     companies: Floats = field(init=False)  # (C, G)
     cost_us: Floats = field(init=False)  # (C,) what all of a company wait
+    listed: bool = field(init=False, default=True)
+    most_uses: int = field(init=False, default=0)
+    limits: tuple[Limit, ...] = field(init=False, default=())
 
     def __post_init__(self) -> None:
         self._take(np.unique(np.searchsorted(self.rho, np.array(SHARES) * self.rho[-1])))
@@ -56,13 +68,13 @@ class Place:
         """(G,) what a use of each kind waits when no other is there."""
         return self.wait_us(*self.amounts)
 
-    def _waits(self, companies: Floats) -> Floats:
+    def waits_us(self, companies: Floats) -> Floats:
         """(C,)"""
         rho, square = self.amounts @ companies.T
         return np.asarray(companies.sum(axis=1) * self.wait_us(rho, square))
 
     def cost_of(self, company: Floats) -> float:
-        return float(self._waits(company[None])[0])
+        return float(self.waits_us(company[None])[0])
 
     def matters(self, use: int, company: Floats) -> bool:
         """Whether a company, or a few of that use, wait longer with the use than with it rounded down."""
@@ -75,14 +87,19 @@ class Place:
         return bool((exact > rounded * (1 + ROUNDING)).any())
 
     def gather(self, limit_us: float, most_uses: int) -> None:
-        """All companies of so many uses at most which wait less than `limit_us` longer than each use alone."""
-        found = np.zeros((1, len(self.first)))
+        """Lists the companies of so many uses at most which wait less than `limit_us` longer than each use alone.
+
+        Raises TooMany, and then has none but the one of no use.
+        """
+        self.most_uses = most_uses
+        self.know(np.zeros((1, len(self.first))))
+        found = self.companies
         for kind in reversed(range(len(self.first))):
             more, parts = found, [found]
             for _ in range(most_uses):
                 more = more.copy()
                 more[:, kind] += 1
-                longer = self._waits(more) - more @ self.alone_us
+                longer = self.waits_us(more) - more @ self.alone_us
                 more = more[(longer < limit_us) & (more.sum(axis=1) <= most_uses)]
                 if not len(more):
                     break
@@ -90,7 +107,7 @@ class Place:
             found = np.concatenate(parts)
             if len(found) > MOST:
                 raise TooMany
-        self.companies, self.cost_us = found, self._waits(found)
+        self.know(found)
 
     def above(self, use: int, companies: Floats) -> Floats:
         """(C,) how many uses of companies (C, G) are that one or more; a kind begins with it."""
@@ -100,8 +117,27 @@ class Place:
         """(C,) what each company costs, less what its uses pay at prices (G,)."""
         return np.asarray(self.cost_us - self.companies @ prices)
 
-    def keep(self, which: Bools) -> None:
+    def within(self, companies: Floats) -> Bools:
+        """(C,) whether they have no more uses than they may."""
+        fine = np.ones(len(companies), dtype=bool)
+        for limit in self.limits:
+            fine &= self.above(limit.use, companies) <= limit.most
+        return fine
+
+    def know(self, companies: Floats) -> None:
+        self.companies, self.cost_us = companies, self.waits_us(companies)
+
+    def keep(self, which: Bools | Indices) -> None:
         self.companies, self.cost_us = self.companies[which], self.cost_us[which]
+
+    def unlist(self, prices: Floats) -> None:
+        """Keeps only the cheapest at those prices."""
+        self.keep(np.argsort(self.left_us(prices))[:KEPT])
+        self.listed = False
+
+    def add(self, company: Floats) -> None:
+        """One more, where they are not listed; the oldest ones go."""
+        self.know(np.vstack((self.companies[-KEPT:], company)))
 
     def coarse(self, uses: Sequence[int], alike: float) -> set[int]:
         """Where more kinds would have to begin for these uses to be rounded down by that share at most."""
@@ -115,9 +151,23 @@ class Place:
         return found - set(self.first.tolist())
 
     def split(self, begins: set[int]) -> Indices:
-        """More kinds begin there; (G',) which kind each of the new ones was. Raises TooMany, changing nothing."""
+        """More kinds begin there; (G',) which kind each of the new ones was. Raises TooMany, changing nothing.
+
+        Where companies are not listed, their uses are taken for those that bring least.
+        """
         first = np.array(sorted({*self.first.tolist(), *begins}))
         was = np.searchsorted(self.first, first, side="right") - 1
+        companies = self._parted(was) if self.listed else self._lowest(was)
+        self._take(first)
+        self.know(companies)
+        return was
+
+    def _lowest(self, was: Indices) -> Floats:
+        companies = np.zeros((len(self.companies), len(was)))
+        companies[:, np.searchsorted(was, np.arange(len(self.first)))] = self.companies
+        return companies
+
+    def _parted(self, was: Indices) -> Floats:
         companies = self.companies[:, :0]
         of, left = np.arange(len(self.companies)), self.companies[:, :0]
         for kind, parts in enumerate(np.bincount(was, minlength=len(self.first)).tolist()):
@@ -130,6 +180,4 @@ class Place:
                 taken = np.arange(len(again)) - np.repeat(np.cumsum(ways) - ways, ways)
                 companies, of, left = np.column_stack((companies[again], taken)), of[again], left[again] - taken
             companies = np.column_stack((companies, left))
-        self._take(first)
-        self.companies, self.cost_us = companies, self._waits(companies)
-        return was
+        return companies

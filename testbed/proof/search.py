@@ -8,10 +8,12 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, vstack
 
 from controller.table import Bools, Floats, Row
-from testbed.proof.market import Bill, Market
+from testbed.proof.companies import below
+from testbed.proof.market import Bill, Market, Offer
 from testbed.proof.places import TooMany
 
 BRANCHES = 20_000
+LISTED = 20  # times as many companies may be begun as there may be
 EXACT = 1e-8
 INFEASIBLE = 2  # a status of HiGHS
 Lists = Sequence[dict[Row, Bill]]  # of each stream
@@ -28,7 +30,19 @@ class Best:
 NONE = Best(np.inf, ())  # there is no set that is not dearer than what is known
 
 
-def cheapest_set(market: Market, lists: Lists, others: Bools, most: int) -> Best:
+@dataclass(frozen=True, slots=True, eq=False)
+class Aim:
+    """A set of rows that costs less than that, where prices led to the offer."""
+
+    offer: Offer
+    below_us: float
+
+    def companies_us(self, place: int) -> float:
+        """What companies of it cost at most, less what they pay."""
+        return float(self.offer.places_us[place]) + self.offer.slack_us(self.below_us)
+
+
+def cheapest_set(market: Market, aim: Aim, lists: Lists, others: Bools, most: int) -> Best:
     """One row of each stream, and at each place the company that they make. Raises TooMany: more than `most` of these.
 
     `others` (S,): of which streams a row that is in no list counts too, for the least that it may cost.
@@ -43,7 +57,7 @@ def cheapest_set(market: Market, lists: Lists, others: Bools, most: int) -> Best
             costs[n] = lists[stream][row].fixed_us
             np.add.at(uses[n], lists[stream][row].prices, 1.0)
     fewest, highest = (pick.reduceat(uses, starts).sum(axis=0) for pick in (np.minimum, np.maximum))
-    made, waits, at = _companies(market, fewest, highest)
+    made, waits, at = _companies(market, aim, (fewest, highest), LISTED * most)
     if len(made) > most:
         raise TooMany
     if len(np.unique(at)) < len(market.places):
@@ -68,15 +82,20 @@ def cheapest_set(market: Market, lists: Lists, others: Bools, most: int) -> Best
     return Best(-np.inf if found.mip_dual_bound is None else float(found.mip_dual_bound), tuple(picked))
 
 
-def _companies(market: Market, fewest: Floats, highest: Floats) -> tuple[Floats, Floats, Floats]:
+def _companies(market: Market, aim: Aim, counts: tuple[Floats, Floats], most: int) -> tuple[Floats, Floats, Floats]:
     """(C, G) those that have so many uses of each kind, (C,) what they wait, (C,) at which place they are."""
     made, waits, at = list[Floats](), list[Floats](), list[Floats]()
     for r, place in enumerate(market.places):
         mine = slice(int(market.offsets[r]), int(market.offsets[r + 1]))
-        may = ((place.companies >= fewest[mine]) & (place.companies <= highest[mine])).all(axis=1)
-        one = np.zeros((int(may.sum()), len(fewest)))
-        one[:, mine] = place.companies[may]
+        fewest, highest = counts[0][mine], counts[1][mine]
+        if place.listed:
+            companies = place.companies
+            companies = companies[((companies >= fewest) & (companies <= highest)).all(axis=1)]
+        else:
+            companies = below(place, aim.offer.prices[mine], aim.companies_us(r), (fewest, highest), most)
+        one = np.zeros((len(companies), len(counts[0])))
+        one[:, mine] = companies
         made.append(one)
-        waits.append(place.cost_us[may])
+        waits.append(place.waits_us(companies))
         at.append(np.full(len(one), r))
     return np.concatenate(made), np.concatenate(waits), np.concatenate(at)

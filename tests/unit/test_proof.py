@@ -12,9 +12,10 @@ from controller.cost import UNREACHABLE_US, Forecast, Load, wait_us
 from controller.model import Model
 from controller.planner import Planner
 from controller.table import tabulate
-from testbed.proof import certificate
+from testbed.proof import certificate, market, places
 from testbed.proof.certificate import NotPlaced, certify
 from testbed.proof.chains import chains_of
+from testbed.proof.companies import cheapest
 from testbed.proof.market import Case, Market
 from testbed.proof.places import Place
 from tests.unit.test_joint import instance
@@ -59,11 +60,17 @@ def case(seed, sizes=((3, 3, 2), (3, 3, 3), (2, 4, 3), (4, 3, 2), (3, 4, 2))):
 
 
 @pytest.mark.parametrize("hasty", [False, True], ids=["rows are listed", "cases come first"])
-def test_it_is_what_brute_force_finds(monkeypatch, hasty):
+@pytest.mark.parametrize("most", [None, 3, 40], ids=["companies are listed", "hardly any are", "most are"])
+def test_it_is_what_brute_force_finds(monkeypatch, hasty, most):
     if hasty:
         monkeypatch.setattr(certificate, "HASTY", certificate.Limits(1, 1, 1))
-    cases, closed = [], 0
-    monkeypatch.setattr(Market, "parted", lambda market, case: cases.append(case) or parted(market, case))
+    if most:
+        monkeypatch.setattr(places, "MOST", most)
+        monkeypatch.setattr(market, "LISTED", most)
+        monkeypatch.setattr(certificate, "ATTEMPTS", certificate.ATTEMPTS[1:])
+    cases, searched, closed = [], [], 0
+    monkeypatch.setattr(market, "cheapest", lambda *asked: searched.append(asked) or cheapest(*asked))
+    monkeypatch.setattr(Market, "parted", lambda one, case: cases.append(case) or parted(one, case))
     for seed in range(24):
         made, scene, forecast, every, draw = case(seed)
         if not all(every.values()):
@@ -82,7 +89,7 @@ def test_it_is_what_brute_force_finds(monkeypatch, hasty):
         assert found.found_us == pytest.approx(reached, abs=1e-3) and found.found_us >= least * (1 - 1e-9), seed
         assert found.open or found.found_us <= least * (1 + 2e-6), seed
         closed += not found.open
-    assert closed >= 20 and bool(cases) == hasty
+    assert closed >= 20 and bool(cases) == hasty and bool(searched) == bool(most)
 
 
 def test_no_prices_give_a_bound_that_is_too_high():
