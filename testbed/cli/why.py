@@ -64,9 +64,16 @@ def _proven(run: Path, record: Mapping[str, Any]) -> Mapping[str, Any]:
     from testbed.proof.certificate import certify
     from testbed.proof.recalled import recalled, told
 
-    question = recalled(run, record)
+    asked, doing = recalled(run, record), f"seeking the optimum of decision {record['n']}"
     with shown(sys.stderr) as progress:
-        progress.phase(f"seeking the optimum of decision {record['n']}")
+        progress.phase(doing)
         known_us = record["lower_bound_us"] - 1.0  # it was rounded
-        found = certify(question.problem, question.snapshot, question.looked, question.rows, known_us)
-    return {**record, "proof": told(question, found)}
+        found = certify(
+            asked.problem,
+            asked.snapshot,
+            asked.looked,
+            asked.rows,
+            known_us=known_us,
+            so_far=lambda gap: progress.phase(f"{doing}: at most {100 * gap:.2f} % above it"),
+        )
+    return {**record, "proof": told(asked, found)}

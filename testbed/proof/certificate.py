@@ -12,7 +12,7 @@ is no matter: where it is short the bound holds, but may not be met.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
@@ -72,26 +72,39 @@ class NotPlaced(Exception):
 
 
 def certify(
-    problem: Problem, snapshot: Snapshot, looked: Sequence[str], rows: Rows, known_us: float = 0.0
+    problem: Problem,
+    snapshot: Snapshot,
+    looked: Sequence[str],
+    rows: Rows,
+    *,
+    known_us: float = 0.0,
+    so_far: Callable[[float], None] | None = None,
 ) -> Certificate:
     """The best placement of the streams `looked`, all others of `rows` staying; begins with theirs in `rows`.
 
-    `known_us`: a bound that is known from elsewhere. Raises NotPlaced.
+    `known_us`: a bound that is known from elsewhere. `so_far` is told, in long proofs, by what share `rows` can be
+    above the optimum as far as is known. Raises NotPlaced.
     """
     table = tabulate(problem)
     if missing := [s for s in looked if s not in rows or not table.permits(s, rows[s])]:
         raise NotPlaced(f"not placed, or where it may not be: {', '.join(missing)}")
     proof = _Proof(table, snapshot, looked, rows)
-    start_us = proof.found_us
+    proof.sure_us, start_us = known_us, proof.found_us
     if start_us >= UNREACHABLE_US:
         raise NotPlaced("a stream that was looked at is where it cannot be reached")
-    bound = min(max(proof.bound_us(), known_us), proof.found_us)
+    for bound in proof.bounds_us():
+        if so_far and 0 < bound < proof.found_us * (1 - CLOSE):
+            so_far(start_us / bound - 1)
+    bound = min(proof.sure_us, proof.found_us)
     why = "" if proof.found_us <= bound * (1 + CLOSE) else proof.why
     return Certificate(bound, proof.found_us, start_us, dict(zip(proof.streams, proof.rows, strict=True)), why)
 
 
 class _Proof:
-    """`rows` are the best known, in the order of `streams`; `why`: what ended the search early."""
+    """`rows` are the best known, in the order of `streams`; no placement costs less than `sure_us`.
+
+    `why`: what ended the search early.
+    """
 
     def __init__(self, table: Table, snapshot: Snapshot, looked: Sequence[str], rows: Rows) -> None:
         self._forecast, self._backlog = Forecast(table, snapshot), backlog_us(snapshot)
@@ -99,7 +112,7 @@ class _Proof:
         self._chains: Callable[[], list[Chains]] = lambda: chains_of(table, snapshot, looked, rows, self._stay)
         self.streams = [s for chains in self._chains() for s in chains.streams]
         self.rows, self.why = [rows[s] for s in self.streams], ""
-        self.found_us, self._least_us = self._total_us(self.rows), 0.0
+        self.found_us, self.sure_us, self._least_us = self._total_us(self.rows), 0.0, 0.0
 
     def _total_us(self, rows: Sequence[Row]) -> float:
         """Sum of the predicted latencies, not rounded."""
@@ -107,24 +120,25 @@ class _Proof:
         load = self._forecast.load(placed, {}, base=self._stay)
         return sum(sum(self._forecast.spent_us(load, stream, row)) for stream, row in placed.items())
 
-    def bound_us(self) -> float:
-        """What no placement costs less than; takes up better rows where they are found."""
-        bound = 0.0
+    def bounds_us(self) -> Iterator[float]:
+        """What is sure by and by; takes up better rows where they are found."""
         for attempt in ATTEMPTS:
-            self.why, self._least_us = "", 0.0
-            bound = max(bound, self._attempted(attempt))
-            if bound >= self.found_us * (1 - CLOSE):
+            if self.sure_us >= self.found_us * (1 - CLOSE):
                 break
-        return bound
+            self.why, self._least_us = "", 0.0
+            for bound in self._attempted(attempt):
+                self.sure_us = max(self.sure_us, bound)
+                yield self.sure_us
 
-    def _attempted(self, attempt: Attempt) -> float:
+    def _attempted(self, attempt: Attempt) -> Iterator[float]:
         """The bound, case by case: always the one with the lowest is next."""
         market = Market(self._chains(), self._backlog, attempt.patient)
         try:
             market.gather(self.found_us)
         except TooMany:
             self.why = CROWDED
-            return market.least_us(market.alone())
+            yield market.least_us(market.alone())
+            return
         known, number = known_of(market, self.rows), count()
         open_cases = [(0.0, next(number), market, market.alone())]
         least = np.inf  # of cases in which nothing more is to be done
@@ -146,9 +160,10 @@ class _Proof:
                 heappush(open_cases, (self._least_us, next(number), market, more))
             else:
                 least = min(least, self._least_us)
+            yield min([least, *(bound for bound, *_ in open_cases)])
         else:
             self.why = f"{len(open_cases)} of {attempt.cases} cases are left"
-        return min([least, *(bound for bound, *_ in open_cases)])
+        yield min([least, *(bound for bound, *_ in open_cases)])
 
     def _climbed(self, market: Market, known: Known, prices: Floats) -> Offer:
         """The best offer in one case; what it costs at least is noted."""

@@ -216,3 +216,13 @@ def test_streams_that_are_nowhere_are_refused():
     if away:
         with pytest.raises(NotPlaced, match="cannot be reached"):
             certify(made, cut, ["s0"], {"s0": away})
+
+
+def test_long_proofs_say_how_far_they_are(monkeypatch):
+    monkeypatch.setattr(certificate, "ATTEMPTS", (certificate.Attempt(2, False), certificate.Attempt(1, False)))
+    monkeypatch.setattr(certificate, "HASTY", certificate.Limits(1, 1, 1))
+    (made, scene), names, told = next(periods(Size(20, 6, 10, 10, 1), {130})), [f"s{n}" for n in range(10)], []
+    plan = Planner(made).plan(scene, names, {})
+    found = certify(made, scene, names, plan.rows, known_us=plan.bound_us, so_far=told.append)
+    assert found.open == "2 of 1 cases are left" and found.bound_us > plan.bound_us
+    assert told == sorted(told, reverse=True) and told[-1] == found.start_us / found.bound_us - 1 > 0.01

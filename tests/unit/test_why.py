@@ -170,9 +170,11 @@ def certify(monkeypatch):
     """Stands in for the search: its certificates are what the test says."""
     from testbed.proof.recalled import Question
 
-    asked = SimpleNamespace(questions=[], answer={})
+    asked = SimpleNamespace(questions=[], answer={}, gaps=[])
 
-    def certify(problem, snapshot, looked, rows, known_us):
+    def certify(problem, snapshot, looked, rows, *, known_us, so_far):
+        for gap in asked.gaps:
+            so_far(gap)
         asked.questions.append(Question(problem, snapshot, looked, rows, 100_000))
         answer = dict(asked.answer)
         if node := answer.pop("node", None):
@@ -193,6 +195,10 @@ def test_command_proves_one_decision(run, certify):
     assert added[0].startswith("  proven     no placement is below 40.0 ms; the chosen one is ")
     assert added[1:] == ["             cam.ue2: ue2[0-5]"]
     assert [question.snapshot.now_us for question in certify.questions] == [10 * SECOND]
+    certify.gaps = [0.0123, 0.0123, 0.002]
+    seeking = "seeking the optimum of decision 2"
+    lines = [seeking, f"{seeking}: at most 1.23 % above it", f"{seeking}: at most 0.20 % above it"]
+    assert call(run, "--decision", 2, "--prove").stderr.splitlines() == lines
 
 
 def test_proofs_in_json(run, certify):
