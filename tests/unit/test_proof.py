@@ -71,7 +71,8 @@ def test_it_is_what_brute_force_finds(monkeypatch, hasty, most):
     cases, searched, closed = [], [], 0
     monkeypatch.setattr(market, "cheapest", lambda *asked: searched.append(asked) or cheapest(*asked))
     monkeypatch.setattr(Market, "parted", lambda one, case: cases.append(case) or parted(one, case))
-    for seed in range(24):
+    seeds = 12 if most else 24
+    for seed in range(seeds):
         made, scene, forecast, every, draw = case(seed)
         if not all(every.values()):
             continue
@@ -89,7 +90,7 @@ def test_it_is_what_brute_force_finds(monkeypatch, hasty, most):
         assert found.found_us == pytest.approx(reached, abs=1e-3) and found.found_us >= least * (1 - 1e-9), seed
         assert found.open or found.found_us <= least * (1 + 2e-6), seed
         closed += not found.open
-    assert closed >= 20 and bool(cases) == hasty and bool(searched) == bool(most)
+    assert closed >= seeds - 4 and bool(cases) == hasty and bool(searched) == bool(most)
 
 
 def test_no_prices_give_a_bound_that_is_too_high():
