@@ -109,8 +109,9 @@ class _Proof:
     def __init__(self, table: Table, snapshot: Snapshot, looked: Sequence[str], rows: Rows) -> None:
         self._forecast, self._backlog = Forecast(table, snapshot), backlog_us(snapshot)
         self._stay = self._forecast.load({s: row for s, row in rows.items() if s not in looked}, {})
+        # anew for each market, which notes in them where its prices stand
         self._chains: Callable[[], list[Chains]] = lambda: chains_of(table, snapshot, looked, rows, self._stay)
-        self.streams = [s for chains in self._chains() for s in chains.streams]
+        self.streams = [s for members in table.by_model(looked) for s in members]
         self.rows, self.why = [rows[s] for s in self.streams], ""
         self.found_us, self.sure_us, self._least_us = self._total_us(self.rows), 0.0, 0.0
 

@@ -57,9 +57,8 @@ class _Search:
         self._low = np.geomspace(max(place.least_us, LOWEST_US), top, STEPS)
         self._low[0] = place.least_us
         self._high = high = np.append(self._low[1:], HIGHEST_US)
-        beyond = np.maximum(
-            2 * high / GROWTH * (high - (1 - FULL) * GROWTH), 0.0
-        )  # a line above waits that grow faster
+        # where waits grow faster, above FULL, a line that is above what still fits
+        beyond = np.maximum(2 * high / GROWTH * (high - (1 - FULL) * GROWTH), 0.0)
         self._room = 2 * high * (1 - place.stay[0]) + beyond - place.stay[1]
         rho, square = place.amounts[:, kinds, None]
         gain = np.maximum(prices[kinds, None] - self._low, 0.0)

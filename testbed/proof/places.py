@@ -48,8 +48,8 @@ class Place:
     companies: Floats = field(init=False)  # (C, G)
     cost_us: Floats = field(init=False)  # (C,) what all of a company wait
     listed: bool = field(init=False, default=True)
-    most_uses: int = field(init=False, default=0)
-    limits: tuple[Limit, ...] = field(init=False, default=())
+    most_uses: int = field(init=False, default=0)  # of all kinds together
+    limits: tuple[Limit, ...] = field(init=False, default=())  # that listed companies keep already
 
     def __post_init__(self) -> None:
         self._take(np.unique(np.searchsorted(self.rho, np.array(SHARES) * self.rho[-1])))
@@ -69,7 +69,7 @@ class Place:
         return self.wait_us(*self.amounts)
 
     def waits_us(self, companies: Floats) -> Floats:
-        """(C,)"""
+        """(C,) what all of each wait."""
         rho, square = self.amounts @ companies.T
         return np.asarray(companies.sum(axis=1) * self.wait_us(rho, square))
 

@@ -89,13 +89,14 @@ def _companies(market: Market, aim: Aim, counts: tuple[Floats, Floats], most: in
         mine = slice(int(market.offsets[r]), int(market.offsets[r + 1]))
         fewest, highest = counts[0][mine], counts[1][mine]
         if place.listed:
-            companies = place.companies
-            companies = companies[((companies >= fewest) & (companies <= highest)).all(axis=1)]
+            may = ((place.companies >= fewest) & (place.companies <= highest)).all(axis=1)
+            companies, cost_us = place.companies[may], place.cost_us[may]
         else:
             companies = below(place, aim.offer.prices[mine], aim.companies_us(r), (fewest, highest), most)
+            cost_us = place.waits_us(companies)
         one = np.zeros((len(companies), len(counts[0])))
         one[:, mine] = companies
         made.append(one)
-        waits.append(place.waits_us(companies))
+        waits.append(cost_us)
         at.append(np.full(len(one), r))
     return np.concatenate(made), np.concatenate(waits), np.concatenate(at)
