@@ -163,7 +163,7 @@ class _Proof:
                 least = min(least, self._least_us)
             yield min([least, *(bound for bound, *_ in open_cases)])
         else:
-            self.why = f"{len(open_cases)} of {attempt.cases} cases are left"
+            self.why = f"{len(open_cases)} cases are left after {attempt.cases}"
         yield min([least, *(bound for bound, *_ in open_cases)])
 
     def _climbed(self, market: Market, known: Known, prices: Floats) -> Offer:

@@ -225,5 +225,5 @@ def test_long_proofs_say_how_far_they_are(monkeypatch):
     (made, scene), names, told = next(periods(Size(20, 6, 10, 10, 1), {130})), [f"s{n}" for n in range(10)], []
     plan = Planner(made).plan(scene, names, {})
     found = certify(made, scene, names, plan.rows, known_us=plan.bound_us, so_far=told.append)
-    assert found.open == "2 of 1 cases are left" and found.bound_us > plan.bound_us
+    assert found.open == "2 cases are left after 1" and found.bound_us > plan.bound_us
     assert told == sorted(told, reverse=True) and told[-1] == found.start_us / found.bound_us - 1 > 0.01
