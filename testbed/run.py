@@ -130,8 +130,19 @@ def _run(experiment: Experiment, path: Path, options: RunOptions, progress: Prog
             f"{failure}\nthe run folder {folder} holds the console and what was recorded", folder
         ) from failure
     _record_end(folder, time.monotonic() - started)
-    progress.phase("results")
-    return Run(folder, write_results(folder))
+    return Run(folder, _results(folder, progress))
+
+
+def _results(folder: Path, progress: Progress) -> dict[str, Any]:
+    """The summary, and what is written, even if a proof is broken off."""
+    from testbed.proof.finished import prove_worst  # scipy costs a second: only who has run pays it
+
+    try:
+        prove_worst(folder, progress)
+    finally:
+        progress.phase("results")
+        summary = write_results(folder)
+    return summary
 
 
 def compare(path: Path, policies: list[str], options: RunOptions, progress: Progress) -> dict[str, Run]:

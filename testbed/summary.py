@@ -22,15 +22,18 @@ Definitions, on which every figure here rests:
 * *handovers*: each as it was asked for and as the phone's own probes measured it; null where no answer came again.
 * *cache*, where a model has one: requests that a phone looked up among the answers it keeps, and those that it found.
 * *optimised*, where a model is: how, and how far the unsplit optimised model is off the plain one (worst input).
+* *decision_gap*: how far decisions are above the optimum, at most, by their own bound or by the proof that there is of
+  it since; *certain*: of how many that is exact.
 * *answers*: ok requests compared with the unsplit model, and how many were equal, to the bit; `relative_error` is
   |answer - right| / |right|, mean and worst of the answers it can be told of. *wire*: what travelled with fewer bits,
   by how: so many hops of ok and failed requests, and the relative error of the tensors they carried.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from testbed.decisions import above, decisions
 from testbed.fidelity import assess
 from testbed.percentile import UNANSWERED, percentile
 
@@ -83,7 +86,7 @@ def summarise(records: Iterable[Record]) -> Summary:
         **({"sessions": _sessions(kinds["session"])} if kinds["session"] else {}),
         "moves": _moves(kinds["move"]),
         "decision_ms": _decisions(kinds["decision"]),
-        "decision_gap": _gaps(kinds["decision"]),
+        "decision_gap": _gaps(decisions(everything)),
         "answers": {
             "checked": sum(r["outcome"] == "ok" and bool(r["checked"]) for r in requests),
             "equal": sum(r["outcome"] == "ok" and bool(r["checked"]) and bool(r["equal"]) for r in requests),
@@ -282,10 +285,14 @@ def _decisions(decisions: Sequence[Record]) -> dict[str, float | int | None]:
     return {"count": len(took), "p50": _ms(percentile(took, 50)), "p99": _ms(percentile(took, 99))}
 
 
-def _gaps(decisions: Sequence[Record]) -> dict[str, float | int | None]:
-    """Of the decisions whose bound is known: how far the worst is above it, as a share."""
-    known = [decision["gap"] for decision in decisions if decision.get("gap") is not None]
-    return {"count": len(known), "largest": max(known, default=None)}
+def _gaps(made: Iterable[Mapping[str, Any]]) -> dict[str, float | int | None]:
+    """Of the decisions whose bound is known: how far the worst is above it at most; of how many that is certain."""
+    known = [one for decision in made if (one := above(decision))]
+    return {
+        "count": len(known),
+        "certain": sum(one.certain for one in known),
+        "largest": max((one.share for one in known), default=None),
+    }
 
 
 def _handovers(records: Sequence[Record]) -> dict[str, Any]:

@@ -1,17 +1,18 @@
 """`testbed why`: the decisions of a finished run, what was behind each, and whether one was the best there was."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from testbed.cli.answer import AsJson, answering, say_json
+from testbed.decisions import Record, above, decisions
 
 PROVE = (
-    "Seek the optimum anew, of the decision or of all that are not known to be the best: takes seconds each, or "
-    "minutes where many streams crowd on few nodes."
+    "Seek the optimum of the decision, or of all of which it is not certain yet, and keep the proof in the run folder: "
+    "takes seconds each, or minutes where many streams crowd on few nodes."
 )
 
 
@@ -29,18 +30,16 @@ def why(
     """Say why the controller decided as it did: what it saw, what triggered, what it weighed, why the rest lost."""
     from testbed.journal import JournalError, merge, read
     from testbed.proof.recalled import NotProvable
-    from testbed.report.why import NoDecision, decisions, detail, overview, pick
+    from testbed.report.why import NoDecision, detail, overview, pick
 
     with answering(as_json, wrong=(NoRun, NoDecision, NotProvable), failed=(JournalError, OSError)):
         if not (run / "parts").is_dir() and not (run / "journal.jsonl").is_file():
             raise NoRun(f"{run}: no run folder; `testbed run` names it at its end")
         found = decisions(read(merge(run)))
         chosen = pick(found, decision)
-        if prove and decision is not None:
-            chosen = _proven(run, chosen)
-        elif prove:
-            found = [_tried(run, record) if record.get("gap") or record is chosen else record for record in found]
-            chosen = pick(found, None)
+        if prove:
+            found = _proven(run, found, chosen, alone=decision is not None)
+            chosen = pick(found, decision)
     if as_json:
         say_json({"decisions": found} if decision is None else chosen)
         return
@@ -49,31 +48,28 @@ def why(
     print(*detail(chosen), sep="\n")
 
 
-def _tried(run: Path, record: Mapping[str, Any]) -> Mapping[str, Any]:
-    from testbed.proof.recalled import NotProvable
-
-    try:
-        return _proven(run, record)
-    except NotProvable as error:
-        return {**record, "unproven": str(error)}
-
-
-def _proven(run: Path, record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """With the proof in it; raises NotProvable."""
+def _proven(run: Path, found: Sequence[Record], chosen: Record, *, alone: bool) -> list[Record]:
+    """With proofs of `chosen` (raises NotProvable) alone, or of it and all that are not known to be the best."""
     from testbed.progress import shown
-    from testbed.proof.certificate import certify
-    from testbed.proof.recalled import recalled, told
+    from testbed.proof.finished import proven, settled
+    from testbed.proof.recalled import NotProvable
+    from testbed.report import SUMMARY, write_results
 
-    asked, doing = recalled(run, record), f"seeking the optimum of decision {record['n']}"
+    proofs = list[Record]()
     with shown(sys.stderr) as progress:
-        progress.phase(doing)
-        known_us = record["lower_bound_us"] - 1.0  # it was rounded
-        found = certify(
-            asked.problem,
-            asked.snapshot,
-            asked.looked,
-            asked.rows,
-            known_us=known_us,
-            so_far=lambda gap: progress.phase(f"{doing}: at most {100 * gap:.2f} % above it"),
-        )
-    return {**record, "proof": told(asked, found)}
+        for record in found:
+            known = above(record)
+            if record is not chosen and (alone or not known or known.certain):
+                proofs.append(record)
+                continue
+            if not settled(record):
+                progress.phase(f"seeking the optimum of decision {record['n']}")
+            try:
+                proofs.append(proven(run, record, progress))
+            except NotProvable as error:
+                if alone:
+                    raise
+                proofs.append({**record, "unproven": str(error)})
+    if proofs != found and (run / SUMMARY).exists():
+        write_results(run)
+    return proofs

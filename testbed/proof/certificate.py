@@ -78,6 +78,7 @@ def certify(
     rows: Rows,
     *,
     known_us: float = 0.0,
+    attempts: Sequence[Attempt] = ATTEMPTS,
     so_far: Callable[[float], None] | None = None,
 ) -> Certificate:
     """The best placement of the streams `looked`, all others of `rows` staying; begins with theirs in `rows`.
@@ -92,7 +93,7 @@ def certify(
     proof.sure_us, start_us = known_us, proof.found_us
     if start_us >= UNREACHABLE_US:
         raise NotPlaced("a stream that was looked at is where it cannot be reached")
-    for bound in proof.bounds_us():
+    for bound in proof.bounds_us(attempts):
         if so_far and 0 < bound < proof.found_us * (1 - CLOSE):
             so_far(start_us / bound - 1)
     bound = min(proof.sure_us, proof.found_us)
@@ -121,9 +122,9 @@ class _Proof:
         load = self._forecast.load(placed, {}, base=self._stay)
         return sum(sum(self._forecast.spent_us(load, stream, row)) for stream, row in placed.items())
 
-    def bounds_us(self) -> Iterator[float]:
+    def bounds_us(self, attempts: Sequence[Attempt]) -> Iterator[float]:
         """What is sure by and by; takes up better rows where they are found."""
-        for attempt in ATTEMPTS:
+        for attempt in attempts:
             if self.sure_us >= self.found_us * (1 - CLOSE):
                 break
             self.why, self._least_us = "", 0.0

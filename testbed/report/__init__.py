@@ -14,7 +14,7 @@ from testbed.report.markdown import comparison_report, report
 from testbed.report.table import table
 from testbed.summary import Summary, summarise
 
-__all__ = ["summary_of", "table", "write_comparison", "write_results"]
+__all__ = ["SUMMARY", "summary_of", "table", "write_comparison", "write_results"]
 
 SUMMARY = "summary.json"
 COMPARISON = "comparison.json"

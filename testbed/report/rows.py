@@ -140,8 +140,10 @@ def _decisions(summary: Summary) -> Cell:
 
 def _gap(summary: Summary) -> Cell:
     gap = summary["decision_gap"]
-    count = f"{gap['count']} decision{'s' if gap['count'] != 1 else ''}"
-    return Cell(f"≤ {number(100 * gap['largest'])} %, {count}" if gap["count"] else NONE)
+    if not gap["count"]:
+        return Cell(NONE)
+    most = "≤ " if gap["certain"] < gap["count"] else ""
+    return Cell(f"{most}{number(100 * gap['largest'])} %, {gap['certain']} of {gap['count']} certain")
 
 
 def _answers(summary: Summary) -> Cell:

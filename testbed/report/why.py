@@ -5,21 +5,18 @@ seen, what triggered, every candidate with its predicted latency in parts, and w
 since, `proof` (testbed/proof/recalled.py) says how.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-Record = Mapping[str, Any]
+from testbed.decisions import Record, above
+
 UNREACHABLE_US = 10**12  # controller.cost
 PARTS = ("compute", "queue", "transfer", "propagation")
 
 
 class NoDecision(Exception):
     """The run holds no such decision: says which there are."""
-
-
-def decisions(records: Iterable[Record]) -> list[Record]:
-    return [record for record in records if record["kind"] == "decision"]
 
 
 def pick(found: Sequence[Record], number: int | None) -> Record:
@@ -43,13 +40,12 @@ def overview(found: Sequence[Record]) -> Iterator[str]:
 
 def _above(record: Record) -> str:
     """How far what was decided is above the optimum, as far as that is known."""
-    proof = record.get("proof")
-    gap = proof["gap"] if proof else record.get("gap")
-    if gap is None or any(candidate.get("parts") for candidate in record["candidates"]):
+    known = above(record)
+    if known is None or any(candidate.get("parts") for candidate in record["candidates"]):
         return ""
-    if not gap or (proof and not (proof["open"] or proof["better"])):
+    if not known.share or (known.certain and not record["proof"]["better"]):
         return "optimal"
-    return f"{'' if proof and not proof['open'] else '≤ '}{_percent(gap)}"
+    return f"{'' if known.certain else '≤ '}{_percent(known.share)}"
 
 
 def detail(record: Record) -> Iterator[str]:

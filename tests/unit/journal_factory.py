@@ -135,6 +135,12 @@ def a_move(
     ]
 
 
+def a_proof(number: int, *, gap: float | None = 0.0, **changes: Any) -> Record:
+    """That a decision is the optimum, or by how much it is not."""
+    record = {"kind": "proof", "t_us": 0, "n": number, "bound_us": 100_000.0, "found_us": 100_000.0, "gap": gap}
+    return record | {"better": {}, "open": "", "attempts": 1} | changes
+
+
 def written(folder: Path, records: list[Record]) -> Path:
     """A run folder with the records as two parts, as the processes of a run would have left them."""
     with Journal(folder, "coordinator") as coordinator, Journal(folder, "phones") as phones:

@@ -67,7 +67,7 @@ def test_it_is_what_brute_force_finds(monkeypatch, hasty, most):
     if most:
         monkeypatch.setattr(places, "MOST", most)
         monkeypatch.setattr(market, "LISTED", most)
-        monkeypatch.setattr(certificate, "ATTEMPTS", certificate.ATTEMPTS[1:])
+    attempts = certificate.ATTEMPTS[1:] if most else certificate.ATTEMPTS
     cases, searched, closed = [], [], 0
     monkeypatch.setattr(market, "cheapest", lambda *asked: searched.append(asked) or cheapest(*asked))
     monkeypatch.setattr(Market, "parted", lambda one, case: cases.append(case) or parted(one, case))
@@ -84,7 +84,7 @@ def test_it_is_what_brute_force_finds(monkeypatch, hasty, most):
             for n, chosen in enumerate(itertools.product(*(every[s] for s in looked)))
         )[::2]
         known = best if seed % 2 else start  # it may have to find it, or to say that there is nothing better
-        found = certify(made, scene, looked, known)
+        found = certify(made, scene, looked, known, attempts=attempts)
         assert found.bound_us <= least * (1 + 1e-9), seed
         reached = latency_us(forecast, scene, looked, {**start, **found.rows})
         assert found.found_us == pytest.approx(reached, abs=1e-3) and found.found_us >= least * (1 - 1e-9), seed
@@ -220,10 +220,10 @@ def test_streams_that_are_nowhere_are_refused():
 
 
 def test_long_proofs_say_how_far_they_are(monkeypatch):
-    monkeypatch.setattr(certificate, "ATTEMPTS", (certificate.Attempt(2, False), certificate.Attempt(1, False)))
+    attempts = certificate.Attempt(2, False), certificate.Attempt(1, False)
     monkeypatch.setattr(certificate, "HASTY", certificate.Limits(1, 1, 1))
     (made, scene), names, told = next(periods(Size(20, 6, 10, 10, 1), {130})), [f"s{n}" for n in range(10)], []
     plan = Planner(made).plan(scene, names, {})
-    found = certify(made, scene, names, plan.rows, known_us=plan.bound_us, so_far=told.append)
+    found = certify(made, scene, names, plan.rows, known_us=plan.bound_us, attempts=attempts, so_far=told.append)
     assert found.open == "2 cases are left after 1" and found.bound_us > plan.bound_us
     assert told == sorted(told, reverse=True) and told[-1] == found.start_us / found.bound_us - 1 > 0.01

@@ -12,7 +12,7 @@ from testbed.report import table, write_comparison, write_results
 from testbed.report.markdown import report
 from testbed.report.rows import sections, size
 from testbed.summary import summarise
-from tests.unit.journal_factory import SECOND, a_move, a_run, written
+from tests.unit.journal_factory import SECOND, Record, a_move, a_proof, a_run, written
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -109,19 +109,24 @@ def test_an_infinite_percentile_is_shown_as_such_and_nothing_as_a_dash() -> None
 
 
 @pytest.mark.parametrize(
-    ("gaps", "text"),
+    ("gaps", "proofs", "text"),
     [
-        ((0.0, 0.0), "≤ 0 %, 2 decisions"),
-        ((0.00123, None), "≤ 0.123 %, 1 decision"),
-        ((4.786, 0.0), "≤ 479 %, 2 decisions"),
+        ((0.0, 0.0), (), "0 %, 2 of 2 certain"),
+        ((0.00123, None), (), "≤ 0.123 %, 0 of 1 certain"),
+        ((4.786, 0.0), (), "≤ 479 %, 1 of 2 certain"),
+        ((None, None), (), "—"),
+        ((0.00123, 0.1), (a_proof(1), a_proof(2, gap=0.05)), "5 %, 2 of 2 certain"),
+        ((0.00123, 0.1), (a_proof(2), a_proof(2, gap=0.02, open="why")), "≤ 2 %, 0 of 2 certain"),
+        ((0.5, 0.1), (a_proof(1, gap=None, open="why"), a_proof(2)), "≤ 50 %, 1 of 2 certain"),
     ],
 )
-def test_the_table_says_how_far_decisions_are_above_their_bound_at_most(
-    gaps: tuple[float | None, ...], text: str
+def test_the_table_says_how_far_decisions_are_above_the_optimum_at_most(
+    gaps: tuple[float | None, ...], proofs: tuple[Record, ...], text: str
 ) -> None:
     records = a_run()
     for record, gap in zip((r for r in records if r["kind"] == "decision"), gaps, strict=True):
         record["gap"] = gap
+    records += proofs
     (overall, *_) = sections({"joint": summarise(records)})
     assert dict(overall.rows)["gap to the optimum"][0].text == text
 

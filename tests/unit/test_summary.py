@@ -27,7 +27,7 @@ def test_the_keys_that_later_tools_rely_on() -> None:
     assert set(summary["bytes"]) == {"data", "moves"}
     assert set(summary["moves"]) == {"count", "aborted"}
     assert set(summary["decision_ms"]) == {"count", "p50", "p99"}
-    assert set(summary["decision_gap"]) == {"count", "largest"}
+    assert set(summary["decision_gap"]) == {"count", "certain", "largest"}
     assert set(summary["answers"]) == {"checked", "equal", "relative_error"}
     assert {"seed", "wall_s", "virtual_s", "versions"} <= set(summary)
     json.dumps(summary, allow_nan=False)
@@ -44,7 +44,7 @@ def test_a_run_that_recovers() -> None:
     assert summary["moves"] == {"count": 1, "aborted": 0}
     assert summary["bytes"] == {"data": 480 * 154_528, "moves": 28_000_000}
     assert summary["decision_ms"] == {"count": 2, "p50": 0.9, "p99": 1.8}
-    assert summary["decision_gap"] == {"count": 2, "largest": 0.0}
+    assert summary["decision_gap"] == {"count": 2, "certain": 2, "largest": 0.0}
     assert summary["links"]["radio1"]["up"]["tx_bytes"] == 72_000_000
     assert (summary["virtual_s"], summary["wall_s"], summary["seed"]) == (60, 12.5, 1)
     assert summary["streams"]["cam1"]["ok"] == 240

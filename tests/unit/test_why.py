@@ -1,15 +1,21 @@
 """`testbed why`: the words, and that the coordinator records what they need."""
 
 import json
-import sys
+import shutil
 from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
 from testbed.cli import app
-from testbed.journal import Journal
-from testbed.report.why import NoDecision, decisions, detail, overview, pick
+from testbed.decisions import decisions
+from testbed.journal import Journal, merge, read
+from testbed.progress import Lines
+from testbed.proof import finished
+from testbed.proof.certificate import ATTEMPTS
+from testbed.proof.recalled import Question
+from testbed.report import write_results
+from testbed.report.why import NoDecision, detail, overview, pick
 from tests.unit.journal_factory import a_run, written
 from tests.unit.test_coordinator import SECOND, World, coordinator
 from tests.unit.test_recalled import certificate, decided, elsewhere
@@ -165,23 +171,28 @@ def run(tmp_path):
     return folder
 
 
+def forget(run):
+    """The proofs that were kept."""
+    (run / "parts" / "proof.jsonl").unlink()
+
+
 @pytest.fixture
 def certify(monkeypatch):
     """Stands in for the search: its certificates are what the test says."""
-    from testbed.proof.recalled import Question
+    asked = SimpleNamespace(questions=[], attempts=[], known=[], answer={}, gaps=[])
 
-    asked = SimpleNamespace(questions=[], answer={}, gaps=[])
-
-    def certify(problem, snapshot, looked, rows, *, known_us, so_far):
+    def certify(problem, snapshot, looked, rows, *, known_us, attempts, so_far):
         for gap in asked.gaps:
             so_far(gap)
+        asked.attempts.append(attempts)
+        asked.known.append(known_us)
         asked.questions.append(Question(problem, snapshot, looked, rows, 100_000))
         answer = dict(asked.answer)
         if node := answer.pop("node", None):
             answer["rows"] = elsewhere(asked.questions[-1], node)
         return certificate(asked.questions[-1], **answer)
 
-    monkeypatch.setitem(sys.modules, "testbed.proof.certificate", SimpleNamespace(certify=certify))
+    monkeypatch.setattr(finished, "certify", certify)
     return asked
 
 
@@ -195,6 +206,10 @@ def test_command_proves_one_decision(run, certify):
     assert added[0].startswith("  proven     no placement is below 40.0 ms; the chosen one is ")
     assert added[1:] == ["             cam.ue2: ue2[0-5]"]
     assert [question.snapshot.now_us for question in certify.questions] == [10 * SECOND]
+    again = call(run, "--decision", 2, "--prove")
+    assert (again.stdout, again.stderr) == (told.stdout, "") and call(run, "--decision", 2).stdout == told.stdout
+    assert len(certify.questions) == 1 and certify.attempts == [ATTEMPTS]
+    forget(run)
     certify.gaps = [0.0123, 0.0123, 0.002]
     seeking = "seeking the optimum of decision 2"
     lines = [seeking, f"{seeking}: at most 1.23 % above it", f"{seeking}: at most 0.20 % above it"]
@@ -203,11 +218,11 @@ def test_command_proves_one_decision(run, certify):
 
 def test_proofs_in_json(run, certify):
     one = json.loads(call(run, "--decision", 1, "--prove", "--json").stdout)
-    assert one["n"] == 1 and set(one["proof"]) == {"bound_us", "found_us", "gap", "better", "open"}
+    assert one["n"] == 1 and set(one["proof"]) == {"bound_us", "found_us", "gap", "better", "open", "attempts"}
     assert one["proof"]["better"] == {} and one["proof"]["open"] == ""
     every = json.loads(call(run, "--prove", "--json").stdout)["decisions"]
     assert ["proof" in record for record in every] == [True, True]  # they do not meet their bounds
-    assert len(certify.questions) == 3
+    assert len(certify.questions) == 2  # one of them was proven before
 
 
 def test_the_overview_says_how_far_each_is_above_the_optimum(run, certify):
@@ -216,7 +231,8 @@ def test_the_overview_says_how_far_each_is_above_the_optimum(run, certify):
         return [line.split(":")[0].split("  ")[-2].strip() for line in lines]
 
     assert all(column.startswith("≤ 0.00") and column.endswith(" %") for column in columns())
-    assert columns("--prove") == ["optimal", "optimal"]
+    assert columns("--prove") == ["optimal", "optimal"] == columns()
+    forget(run)
     certify.answer = {"bound": 0.5, "found": 0.5, "node": 1}
     assert all(column.endswith(" %") and "≤" not in column for column in columns("--prove"))
 
@@ -234,3 +250,48 @@ def test_the_search_itself_proves_what_joint_decides(run):
     for number in (1, 2):
         proof = json.loads(call(run, "--decision", number, "--prove", "--json").stdout)["proof"]
         assert proof["gap"] <= 1e-6 and (proof["better"], proof["open"]) == ({}, "")
+
+
+def test_a_proof_that_stayed_open_is_sought_again_with_more_and_begins_with_its_bound(run, certify):
+    def sought(attempts):
+        certify.attempts.clear()
+        one = pick(decisions(read(merge(run))), 2)
+        finished.proven(run, one, Lines(print), attempts)
+        return certify.attempts
+
+    certify.answer = {"bound": 9.0, "found": 10.0, "why": "2 cases are left after 1"}
+    assert sought(finished.QUICK) == [finished.QUICK] and sought(finished.QUICK) == []
+    assert sought(ATTEMPTS) == [ATTEMPTS] and certify.known == [certify.known[0], 900_000 - 1]
+    assert sought(ATTEMPTS) == sought(finished.QUICK) == []
+
+
+def test_a_run_seeks_the_optimum_of_its_worst_decisions(run, certify, monkeypatch):
+    said, gaps = [], {one["n"]: one["gap"] for one in decisions(read(merge(run)))}
+    certify.gaps = [0.02]
+    finished.prove_worst(run, Lines(said.append))
+    assert [question.snapshot.now_us for question in certify.questions] == [0, 10 * SECOND]
+    assert said[0] == "seeking the optimum of 2 decisions" and "of decision 2: at most 2.00 % above it" in said[-1]
+    assert all(one["proof"]["gap"] == 0 for one in decisions(read(merge(run)))) and all(gaps.values())
+    forget(run)
+    monkeypatch.setattr(finished, "MOST", 1)
+    finished.prove_worst(run, Lines(said.append))
+    (one,) = [one["n"] for one in decisions(read(merge(run))) if "proof" in one]
+    assert gaps[one] == max(gaps.values())
+
+
+def test_of_a_merged_journal_alone_nothing_is_lost(run, certify):
+    whole = merge(run).read_bytes()
+    shutil.rmtree(run / "parts")
+    assert "  proven  " in call(run, "--decision", 2, "--prove").stdout
+    assert (run / "journal.jsonl").read_bytes() == whole and not (run / "parts").exists()
+
+
+def test_the_report_of_a_run_says_what_was_proven_since(run, certify):
+    write_results(run)
+    assert "≤" in gap_row(run)
+    call(run, "--prove")
+    assert "0 %, 2 of 2 certain" in gap_row(run)
+
+
+def gap_row(run):
+    return next(line for line in (run / "report.md").read_text().splitlines() if "gap to the optimum" in line)
