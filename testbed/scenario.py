@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from testbed.decisions import above, decisions
 from testbed.journal import MERGED, read
 from testbed.percentile import UNANSWERED, percentile
 from testbed.summary import Record, Summary, first_records, latency_us, real_moves
@@ -113,6 +114,23 @@ class ScenarioRun:
             wrong = [r for r in self.journal("request") if r["checked"] and not r["equal"]]
             self._fail(f"{answers['equal']} of {answers['checked']} checked answers are equal", wrong)
 
+    def assert_optimal(self, within: str = "0%") -> None:
+        """Each decision is the optimum of what was known then, or at most that share above it; its bound says so, or
+        the proof that was sought when the run had ended. Those without a bound say nothing; there must be one with.
+        """
+        __tracebackhide__ = True
+        self.assert_valid()
+        limit = _share(within)
+        known = [(found.share, one) for one in decisions(self.journal()) if (found := above(one))]
+        if not known:
+            self._fail("no decision has a bound: nothing can be said of the optimum", self.journal("run"))
+        worse = sorted((one for one in known if one[0] > limit), key=lambda one: -one[0])
+        if worse:
+            share, worst = worse[0]
+            which = f"decision {worst['n']}" + (f", and {len(worse) - 1} more," if len(worse) > 1 else "")
+            shown = f"at most {100 * share:.4g} % above the optimum, limit {within}"
+            self._fail(f"{which} may not be near enough: {shown}", [dict(one) for _, one in worse])
+
     def _steps_not_as_asked(self) -> list[Record]:
         steps = self.journal("step")
         wrong = [step for step in steps if not step["readback_ok"]]
@@ -164,6 +182,12 @@ def _percent(name: str) -> float:
     if match is None:
         raise TypeError(f"assert_sla() takes percentiles such as p95='150ms', not {name!r}")
     return float(match[1])
+
+
+def _share(text: str) -> float:
+    from testbed.quantity import share_ppm
+
+    return share_ppm(text) / 1e6
 
 
 def _duration_us(text: str) -> int:

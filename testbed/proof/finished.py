@@ -36,8 +36,8 @@ def proven(run: Path, decision: Record, watcher: Watcher, attempts: Sequence[Att
     """The decision with its proof, sought unless it is settled. Raises NotProvable."""
     if settled(decision, attempts):
         return decision
-    asked, number, known = recalled(run, decision), decision["n"], decision.get("proof")
-    bounds = decision["lower_bound_us"], known["bound_us"] if known else 0.0
+    asked, number = recalled(run, decision), decision["n"]
+    bounds = decision["lower_bound_us"], (decision.get("proof") or {}).get("bound_us", 0)
     found = certify(
         asked.problem,
         asked.snapshot,
@@ -57,7 +57,7 @@ def proven(run: Path, decision: Record, watcher: Watcher, attempts: Sequence[Att
 def settled(decision: Record, attempts: Sequence[Attempt] = ATTEMPTS) -> bool:
     """Whether its optimum is known, or as much was tried already."""
     known = decision.get("proof")
-    return bool(known) and (not known["open"] or known["attempts"] >= len(attempts))
+    return known is not None and (not known["open"] or known["attempts"] >= len(attempts))
 
 
 def _keep(run: Path, decision: Record, proof: Mapping[str, Any]) -> None:

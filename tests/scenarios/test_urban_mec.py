@@ -103,6 +103,12 @@ def test_joint_ends_within_the_service_level(joint):
     joint.assert_sla(p95="250ms", last="30s")
 
 
+def test_all_decisions_are_the_optimum_and_certain(joint):
+    joint.assert_optimal()
+    gaps = joint.summary["decision_gap"]
+    assert gaps["count"] == gaps["certain"] == len(joint.journal("decision")) > 20
+
+
 def test_a_run_is_quick(compared):
     """By processor time, which other programs change little."""
     assert compared["cpu_s"] / len(POLICIES) < PROCESSOR_LIMIT_S

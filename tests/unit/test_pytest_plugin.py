@@ -86,6 +86,7 @@ def test_it(testbed):
     testbed.assert_sla(p95="150ms", last="30s")
     testbed.assert_no_loss()
     testbed.assert_right()
+    testbed.assert_optimal()
 """
     )
     result.assert_outcomes(passed=1)
@@ -164,7 +165,14 @@ def test_artifact(testbed): testbed.artifact("../../calls")
 
 
 @pytest.mark.parametrize(
-    "assertion", ['assert_recovers(within="60s")', 'assert_sla(p95="9s")', "assert_no_loss()", "assert_right()"]
+    "assertion",
+    [
+        'assert_recovers(within="60s")',
+        'assert_sla(p95="9s")',
+        "assert_no_loss()",
+        "assert_right()",
+        'assert_optimal(within="100%")',
+    ],
 )
 def test_nothing_passes_on_an_invalid_run(session, assertion: str) -> None:
     result = session(f"@city(sets=['drop=end'])\ndef test_it(testbed): testbed.{assertion}")
