@@ -51,6 +51,7 @@ class RunOptions:
     out: Path | None = None
     memory: str = "6G"
     wall_limit_s: float = 1800
+    prove: bool = True  # seek the optimum of the decisions when the run has ended
 
     def timed(self, experiment: Experiment) -> "RunOptions":
         """With a clock: as asked, else as the experiment says; a machine's own kernel has but one."""
@@ -130,15 +131,16 @@ def _run(experiment: Experiment, path: Path, options: RunOptions, progress: Prog
             f"{failure}\nthe run folder {folder} holds the console and what was recorded", folder
         ) from failure
     _record_end(folder, time.monotonic() - started)
-    return Run(folder, _results(folder, progress))
+    return Run(folder, results(folder, progress, prove=options.prove))
 
 
-def _results(folder: Path, progress: Progress) -> dict[str, Any]:
-    """The summary, and what is written, even if a proof is broken off."""
+def results(folder: Path, progress: Progress, *, prove: bool) -> dict[str, Any]:
+    """The summary; it is written even if a proof is broken off."""
     from testbed.proof.finished import prove_worst  # scipy costs a second: only who has run pays it
 
     try:
-        prove_worst(folder, progress)
+        if prove:
+            prove_worst(folder, progress)
     finally:
         progress.phase("results")
         summary = write_results(folder)

@@ -41,6 +41,9 @@ ClockOption = Annotated[
 KernelOption = Annotated[Kernel, typer.Option(help="guest: the testbed's own, rootless. host: the machine's, as root.")]
 Memory = Annotated[str, typer.Option(metavar="SIZE", help="What a guest may use at most, like 4G.")]
 TimeLimit = Annotated[str, typer.Option(metavar="DURATION", help="A run that takes longer in real time is ended.")]
+Prove = Annotated[
+    bool, typer.Option("--prove/--no-prove", help="Seek the optimum of the decisions when the run has ended.")
+]
 Policy = Annotated[Optional[str], typer.Option(metavar="NAME", help="Another policy: its name, or file.py:Class.")]  # noqa: UP045
 
 
@@ -54,6 +57,7 @@ def run_options(
     out: Path | None,
     limits: tuple[str, float],
     policy: str | None = None,
+    prove: bool = True,
 ) -> "RunOptions":
     from testbed.run import RunOptions
 
@@ -67,6 +71,7 @@ def run_options(
         out=out,
         memory=limits[0],
         wall_limit_s=limits[1],
+        prove=prove,
     )
 
 

@@ -15,6 +15,7 @@ from testbed.cli.options import (
     Memory,
     Out,
     Policy,
+    Prove,
     Seed,
     Sets,
     TimeLimit,
@@ -36,6 +37,7 @@ def run(
     out: Out = None,
     memory: Memory = "6G",
     time_limit: TimeLimit = "30min",
+    prove: Prove = True,
     as_json: AsJson = False,
 ) -> None:
     """Run an experiment and print its result."""
@@ -54,6 +56,7 @@ def run(
             trace_dirs=trace_dir,
             out=out,
             limits=read_limits(memory, time_limit, as_json),
+            prove=prove,
         )
         with shown(sys.stderr) as progress:
             done = run_experiment(experiment, options, progress)
@@ -76,6 +79,7 @@ def compare(
     out: Out = None,
     memory: Memory = "6G",
     time_limit: TimeLimit = "30min",
+    prove: Prove = True,
     as_json: AsJson = False,
 ) -> None:
     """Run the same experiment with the same seed once per policy, side by side, and print one table."""
@@ -98,6 +102,7 @@ def compare(
             trace_dirs=trace_dir,
             out=out,
             limits=read_limits(memory, time_limit, as_json),
+            prove=prove,
         )
         with shown(sys.stderr) as progress:
             runs = compare_policies(experiment, names, options, progress)
