@@ -53,7 +53,7 @@ class Attempt:
 
 
 ATTEMPTS = Attempt(10, False), Attempt(12, True)
-HASTY, PATIENT = Limits(1_000, 1_000, 10_000), Limits(10_000, 2_000, 20_000)
+HASTY, PATIENT = Limits(1_000, 1_000, 2_500), Limits(10_000, 2_000, 8_000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from controller.chain import Indices
 from controller.cost import wait_us
 from controller.table import Bools, Floats
 
-SHARES = (0.0, 0.35, 0.7, 0.99)  # of the greatest use of a place: where kinds begin at first
+SHARES = (0.0, 0.3, 0.6, 0.8, 0.95)  # of the greatest use of a place: where kinds begin at first
 MOST, KEPT = 200_000, 500  # companies of a place that are listed; those known of one that has more
 FEW, ROUNDING = 3, 1e-9
 ALIKE = 1e-3  # uses that are so near are one kind, as long as that is fine enough
@@ -150,6 +150,19 @@ class Place:
                 found |= {use, min(use + 1, len(self.rho) - 1)}
         return found - set(self.first.tolist())
 
+    def ordered(self, begins: set[int], uses: Sequence[int]) -> list[int]:
+        """Those first where kinds have to begin for these uses to be rounded down least."""
+        may, of, found = np.array(sorted(begins), dtype=np.intp), np.array(uses, dtype=np.intp), list[int]()
+        rounded = self.rho[self.first[self.kind[of]]]
+        closer = np.where(may[:, None] <= of, self.rho[may][:, None], 0.0)
+        for _ in may:
+            gain = np.maximum(closer - rounded, 0.0).sum(axis=1)
+            gain[[int(np.searchsorted(may, b)) for b in found]] = -1.0
+            best = int(gain.argmax())
+            found.append(int(may[best]))
+            rounded = np.maximum(rounded, closer[best])
+        return found
+
     def split(self, begins: set[int]) -> Indices:
         """More kinds begin there; (G',) which kind each of the new ones was. Raises TooMany, changing nothing.
 
@@ -161,6 +174,16 @@ class Place:
         self._take(first)
         self.know(companies)
         return was
+
+    def split_some(self, begins: Sequence[int]) -> Indices:
+        """As `split`, the first ones only where all are too many; raises TooMany: not even one can be."""
+        while True:
+            try:
+                return self.split(set(begins))
+            except TooMany:
+                if len(begins) < 2:
+                    raise
+                begins = begins[: len(begins) // 2]
 
     def _lowest(self, was: Indices) -> Floats:
         companies = np.zeros((len(self.companies), len(was)))

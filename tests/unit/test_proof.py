@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from testbed.proof.certificate import NotPlaced, certify
 from testbed.proof.chains import chains_of
 from testbed.proof.companies import cheapest
 from testbed.proof.market import Case, Market
-from testbed.proof.places import Place
+from testbed.proof.places import Place, TooMany
 from tests.unit.test_joint import instance
 
 parted = Market.parted
@@ -140,10 +141,42 @@ def test_all_companies_below_a_limit_are_listed_and_none_when_kinds_are_split():
             longer = one.cost_of(np.array(company, float)) - np.array(company) @ one.alone_us
             assert (company in listed) == (longer < limit_us), company
     other = place(1)
-    was = one.split({3, 17, 25})
+    was = one.split({3, 16, 26})
     assert len(one.first) == len(was) == len(other.first) + 3
     merged = {tuple(np.bincount(was, company, len(other.first))) for company in one.companies}
     assert merged == listed and (one.amounts >= other.amounts[:, was]).all()
+
+
+def test_kinds_begin_first_where_uses_are_rounded_down_least_by_it():
+    one, draw = place(2), np.random.default_rng(2)
+    uses = sorted(draw.choice(30, 12, replace=False).tolist())
+    begins = one.coarse(uses, 0.0)
+
+    def rounded(more):
+        first = np.array(sorted({*one.first.tolist(), *more}))
+        return float((one.rho[uses] - one.rho[first[np.searchsorted(first, uses, side="right") - 1]]).sum())
+
+    order = one.ordered(begins, uses)
+    assert sorted(order) == sorted(begins) and len(begins) > 5 and rounded(order) == 0.0
+    for n, begin in enumerate(order):
+        assert rounded(order[: n + 1]) <= min(rounded([*order[:n], other]) for other in begins) + 1e-12, begin
+
+
+def test_as_many_kinds_are_told_apart_as_can_be(monkeypatch):
+    one = place(1)
+    one.gather(9_000.0, 5)
+    whole = len(one.companies)
+    begins = one.ordered(one.coarse(range(30), 0.0), range(30))
+    counts = []
+    for most in (whole, 10 * whole, 100 * whole):
+        monkeypatch.setattr(places, "MOST", most)
+        part = copy(one)
+        try:
+            counts.append(len(part.split_some(begins)))
+        except TooMany:
+            counts.append(0)
+        assert len(part.companies) <= most
+    assert counts == sorted(counts) and len(one.first) < counts[1] < counts[2] <= len(one.first) + len(begins)
 
 
 def test_parts_have_all_companies_between_them_and_none_twice():
