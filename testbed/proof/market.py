@@ -228,7 +228,7 @@ class Market:
         for r, uses in wanted.items():
             begins = self.places[r].coarse(sorted(uses), alike)
             try:
-                was = self.places[r].split_some(self.places[r].ordered(begins, sorted(uses)))
+                was = self.places[r].split_some(begins, sorted(uses))
             except TooMany:
                 if not self._patient:
                     continue

@@ -152,15 +152,14 @@ class Place:
 
     def ordered(self, begins: set[int], uses: Sequence[int]) -> list[int]:
         """Those first where kinds have to begin for these uses to be rounded down least."""
-        may, of, found = np.array(sorted(begins), dtype=np.intp), np.array(uses, dtype=np.intp), list[int]()
+        left, of, found = sorted(begins), np.array(uses, dtype=np.intp), list[int]()
         rounded = self.rho[self.first[self.kind[of]]]
-        closer = np.where(may[:, None] <= of, self.rho[may][:, None], 0.0)
-        for _ in may:
-            gain = np.maximum(closer - rounded, 0.0).sum(axis=1)
-            gain[[int(np.searchsorted(may, b)) for b in found]] = -1.0
-            best = int(gain.argmax())
-            found.append(int(may[best]))
-            rounded = np.maximum(rounded, closer[best])
+        while left:
+            may = np.array(left)[:, None]
+            to = np.maximum(np.where(may <= of, self.rho[may], 0.0), rounded)
+            best = int(to.sum(axis=1).argmax())
+            found.append(left.pop(best))
+            rounded = to[best]
         return found
 
     def split(self, begins: set[int]) -> Indices:
@@ -175,15 +174,16 @@ class Place:
         self.know(companies)
         return was
 
-    def split_some(self, begins: Sequence[int]) -> Indices:
-        """As `split`, the first ones only where all are too many; raises TooMany: not even one can be."""
+    def split_some(self, begins: set[int], uses: Sequence[int]) -> Indices:
+        """As `split`, and where all are too many, as many as can be told apart of these uses. TooMany: not one."""
+        some = begins
         while True:
             try:
-                return self.split(set(begins))
+                return self.split(some)
             except TooMany:
-                if len(begins) < 2:
+                if len(some) < 2:
                     raise
-                begins = begins[: len(begins) // 2]
+                some = set(self.ordered(begins, uses)[: len(some) // 2])
 
     def _lowest(self, was: Indices) -> Floats:
         companies = np.zeros((len(self.companies), len(was)))

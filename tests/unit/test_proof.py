@@ -72,8 +72,7 @@ def test_it_is_what_brute_force_finds(monkeypatch, hasty, most):
     cases, searched, closed = [], [], 0
     monkeypatch.setattr(market, "cheapest", lambda *asked: searched.append(asked) or cheapest(*asked))
     monkeypatch.setattr(Market, "parted", lambda one, case: cases.append(case) or parted(one, case))
-    seeds = 12 if most else 24
-    for seed in range(seeds):
+    for seed in range(24):
         made, scene, forecast, every, draw = case(seed)
         if not all(every.values()):
             continue
@@ -91,7 +90,7 @@ def test_it_is_what_brute_force_finds(monkeypatch, hasty, most):
         assert found.found_us == pytest.approx(reached, abs=1e-3) and found.found_us >= least * (1 - 1e-9), seed
         assert found.open or found.found_us <= least * (1 + 2e-6), seed
         closed += not found.open
-    assert closed >= seeds - 4 and bool(cases) == hasty and bool(searched) == bool(most)
+    assert closed >= 20 and bool(cases) == hasty and bool(searched) == bool(most)
 
 
 def test_no_prices_give_a_bound_that_is_too_high():
@@ -166,13 +165,13 @@ def test_as_many_kinds_are_told_apart_as_can_be(monkeypatch):
     one = place(1)
     one.gather(9_000.0, 5)
     whole = len(one.companies)
-    begins = one.ordered(one.coarse(range(30), 0.0), range(30))
+    begins = one.coarse(range(30), 0.0)
     counts = []
     for most in (whole, 10 * whole, 100 * whole):
         monkeypatch.setattr(places, "MOST", most)
         part = copy(one)
         try:
-            counts.append(len(part.split_some(begins)))
+            counts.append(len(part.split_some(begins, range(30))))
         except TooMany:
             counts.append(0)
         assert len(part.companies) <= most
