@@ -8,6 +8,8 @@ os-ken's eventlet hub would patch the sockets that gRPC uses.
 import struct
 import time
 from collections.abc import Callable
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from os_ken.base.app_manager import OSKenApp
@@ -90,7 +92,7 @@ class LinkStateApp(OSKenApp):
             self._datapaths[dpid] = datapath
             if old is not None and old is not datapath:
                 # os-ken's native send thread ends only when a send fails: give the dead connection one
-                _send(old, parser.OFPEchoRequest(old))
+                _send(old, [parser.OFPEchoRequest(old)])
             ports = tuple(_port(dpid, desc) for desc in dict(datapath.ports).values() if _real(desc.port_no))
             self._feed(core.SwitchJoined(dpid, ports), now_us())
         elif old is datapath:
@@ -146,15 +148,19 @@ class LinkStateApp(OSKenApp):
 
     def _feed(self, event: core.Event, t_us: int) -> None:
         self._state, messages = core.step(self._state, event, t_us)
-        for message in messages:
-            datapath = self._datapaths.get(message.dpid)
+        for dpid, ours in groupby(messages, attrgetter("dpid")):
+            datapath = self._datapaths.get(dpid)
             if datapath is not None:
-                _send(datapath, _openflow(datapath, message))
+                _send(datapath, [_openflow(datapath, message) for message in ours])
 
 
-def _send(datapath: Datapath, message: Any) -> None:
+def _send(datapath: Datapath, messages: list[Any]) -> None:
+    """In one write: a switch that wakes for each message sends the last probes long after their stamps."""
     if datapath.is_active and datapath.state != DEAD_DISPATCHER:
-        datapath.send_msg(message)
+        for message in messages:
+            datapath.set_xid(message)
+            message.serialize()
+        datapath.send(b"".join(message.buf for message in messages))
 
 
 def _openflow(datapath: Datapath, message: core.Message) -> Any:

@@ -136,8 +136,7 @@ def step(state: State, event: Event, now_us: int) -> tuple[State, tuple[Message,
         state, mods = _rerouted(state)
         messages += mods
     if isinstance(event, Measure):
-        messages += _probes(after)
-        messages += [ReadCounters(dpid) for dpid in sorted(after.round_trips_us)]
+        messages += _measurements(after)
     else:
         messages += _new_ground(event, before, after)
     return state, tuple(messages)
@@ -205,6 +204,10 @@ def _new_ground(event: Event, before: Graph, after: Graph) -> list[Message]:
     return []
 
 
-def _probes(known: Graph) -> list[Message]:
-    echoes: list[Message] = [Echo(dpid) for dpid in sorted(known.round_trips_us)]
-    return echoes + [Probe(*at) for at, port in sorted(known.ports.items()) if port.up]
+def _measurements(known: Graph) -> list[Message]:
+    """A switch at a time, so that the shell can send all that is for one in one go."""
+    ports: dict[int, list[Message]] = {dpid: [] for dpid in sorted(known.round_trips_us)}
+    for at, port in sorted(known.ports.items()):
+        if port.up and at[0] in ports:
+            ports[at[0]].append(Probe(*at))
+    return [message for dpid, probes in ports.items() for message in (Echo(dpid), *probes, ReadCounters(dpid))]

@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 from time import monotonic, sleep
 from typing import Any
 
@@ -85,6 +86,15 @@ def test_static_breaks_the_service_level_and_stays_broken(static):
     assert static.summary["moves"]["count"] == 0
     assert static.summary["sla"]["violated_s"] > 60
     assert static.summary["sla"]["recovery_s"] is None
+
+
+def test_links_between_switches_are_timed(either):
+    """All are 1 ms and rest; the frame that times them waits in switches and sockets too."""
+    reports = [report for report in either.journal("linkstate") if report["t_us"] > 5_000_000]
+    told = [link["latency_us"] for report in reports for link in report["links"]]
+    assert len(told) > 600
+    assert max(abs(latency_us - 1000) for latency_us in told) < 250
+    assert abs(median(told) - 1000) < 100
 
 
 def test_joint_recovers(joint):

@@ -246,6 +246,16 @@ def test_slower_link_is_left_at_the_next_review_only() -> None:
     assert {mod.command for mod in network.mods} == {"add"}  # overwritten in place: nothing is broken before
 
 
+def test_what_is_measured_of_a_switch_is_asked_for_in_one_go() -> None:
+    network = announced()
+    _, messages = core.step(network.state, core.Measure(), network.now_us)
+    dpids = [message.dpid for message in messages]
+    assert dpids == sorted(dpids)
+    for dpid, ours in itertools.groupby(messages, lambda message: message.dpid):
+        probes = [core.Probe(*port.at) for port in network.ports(dpid)]
+        assert list(ours) == [core.Echo(dpid), *probes, core.ReadCounters(dpid)]
+
+
 def test_steady_network_sends_no_flows() -> None:
     network = announced()
     network.mods.clear()
