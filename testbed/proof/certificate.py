@@ -22,8 +22,10 @@ import numpy as np
 from controller.cost import UNREACHABLE_US, Forecast, backlog_us
 from controller.model import Problem, Snapshot
 from controller.table import Floats, Row, Rows, Table, tabulate
+from testbed.proof.boxes import Boxes
 from testbed.proof.chains import Chains, chains_of
 from testbed.proof.climb import Known, climbed, known_of, undecided
+from testbed.proof.levels import Levels
 from testbed.proof.market import Bill, Market, Offer
 from testbed.proof.places import ALIKE, TooMany
 from testbed.proof.search import Aim, Lists, cheapest_set
@@ -32,7 +34,7 @@ ROUNDS = 40
 NEAR = 3e-6  # of the whole: rows so near the cheapest at some prices are told apart
 FINE = 1e-9  # uses that are so near are one
 CLOSE = 1e-6  # a gap that is rounding
-CROWDED = "too many uses of one place"
+CROWDED, OTHERS = "too many uses of one place", "rows over other nodes may be better"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +48,20 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """At a proof. `patient`: places may have more companies than can be listed."""
+    """At a proof, by companies. `patient`: places may have more of them than can be listed."""
 
     cases: int
     patient: bool
 
 
-ATTEMPTS = Attempt(10, False), Attempt(12, True)
+@dataclass(frozen=True, slots=True)
+class Crowded:
+    """An attempt at a proof by boxes of waits, so many at most."""
+
+    boxes: int
+
+
+ATTEMPTS: tuple[Attempt | Crowded, ...] = Attempt(10, False), Crowded(4_000), Attempt(12, True)
 HASTY, PATIENT = Limits(1_000, 1_000, 2_500), Limits(10_000, 2_000, 8_000)
 
 
@@ -78,7 +87,7 @@ def certify(
     rows: Rows,
     *,
     known_us: float = 0.0,
-    attempts: Sequence[Attempt] = ATTEMPTS,
+    attempts: Sequence[Attempt | Crowded] = ATTEMPTS,
     so_far: Callable[[float], None] | None = None,
 ) -> Certificate:
     """The best placement of the streams `looked`, all others of `rows` staying; begins with theirs in `rows`.
@@ -122,13 +131,14 @@ class _Proof:
         load = self._forecast.load(placed, {}, base=self._stay)
         return sum(sum(self._forecast.spent_us(load, stream, row)) for stream, row in placed.items())
 
-    def bounds_us(self, attempts: Sequence[Attempt]) -> Iterator[float]:
+    def bounds_us(self, attempts: Sequence[Attempt | Crowded]) -> Iterator[float]:
         """What is sure by and by; takes up better rows where they are found."""
         for attempt in attempts:
             if self.sure_us >= self.found_us * (1 - CLOSE):
                 break
             self.why, self._least_us = "", 0.0
-            for bound in self._attempted(attempt):
+            tried = self._attempted(attempt) if isinstance(attempt, Attempt) else self._boxed(attempt)
+            for bound in tried:
                 self.sure_us = max(self.sure_us, bound)
                 yield self.sure_us
 
@@ -166,6 +176,18 @@ class _Proof:
         else:
             self.why = f"{len(open_cases)} cases are left after {attempt.cases}"
         yield min([least, *(bound for bound, *_ in open_cases)])
+
+    def _boxed(self, attempt: Crowded) -> Iterator[float]:
+        """The same, by boxes of waits at the nodes."""
+        chains, hosts = self._chains(), len(self._backlog)
+        nodes = sorted({int(node) for chain in chains for node in np.unique(chain.group.nodes)})
+        levels = Levels(chains, self._backlog, [node * (hosts + 1) for node in nodes])
+        boxes = Boxes(levels, self.rows, self._total_us)
+        for bound in boxes.bounds_us(attempt.boxes):
+            if boxes.found_us < self.found_us:
+                self.rows, self.found_us = boxes.rows, boxes.found_us
+            yield bound
+        self.why = OTHERS if boxes.others else f"{boxes.left} boxes of waits are left after {attempt.boxes}"
 
     def _climbed(self, market: Market, known: Known, prices: Floats) -> Offer:
         """The best offer in one case; what it costs at least is noted."""
@@ -221,7 +243,7 @@ class _Proof:
         best = cheapest_set(market, Aim(offer, self.found_us), billed, others, limits.companies)
         self._least_us = max(self._least_us, best.least_us)
         self._take(best.rows)
-        self.why = "rows over other nodes may be better" if others.any() else "too many kinds of uses are left"
+        self.why = OTHERS if others.any() else "too many kinds of uses are left"
         return best.rows
 
     def _exact(self, market: Market, prices: Floats, rows: Sequence[Row]) -> Floats:

@@ -118,7 +118,10 @@ class Chains:
         return np.asarray(np.where(held[found] == place, np.moveaxis(parts[found], -1, 0), 0.0))
 
     def priced(self, prices: Floats) -> Costs:
-        run, hop, way = (uses.priced(prices) for uses in self.uses)
+        return self.costs(*(uses.priced(prices) for uses in self.uses))
+
+    def costs(self, run: Floats, hop: Floats, way: Floats) -> Costs:
+        """What each run, hop and way costs, as the programme takes it."""
         return Costs(self._costs.nodes, run, hop, self._costs.kind, way[:, 0], way[:, 1])
 
     def cheapest(self, prices: Floats) -> tuple[Floats, list[Row]]:
@@ -142,42 +145,51 @@ class Chains:
 
     def below(self, prices: Floats, limit_us: Floats, most: int) -> list[list[Row]]:
         """The rows of each stream that cost less than its limit (B,) at these prices; raises TooMany."""
-        costs, found, count = self.priced(prices), list[list[Row]](), 0
-        ready, after = still_to_pay(costs)
-        for b, limit in enumerate(limit_us.tolist()):
-            found.append([])
-            for row in self._rows_below(costs, b, limit, ready[b], after[b]):
-                found[-1].append(row)
-                if (count := count + 1) > most:
-                    raise TooMany
-        return found
-
-    def _rows_below(self, costs: Costs, b: int, limit: float, ready: Floats, after: Floats) -> Iterator[Row]:
-        """Depth first over runs, as long as what is still to pay leaves it below the limit."""
-        blocks, nodes = len(costs.kind) - 1, costs.nodes[b].tolist()
-        ahead = [(float(costs.enter[b, k]), 0, int(k), ()) for k in np.flatnonzero(costs.enter[b] + ready[0] < limit)]
-        while ahead:
-            spent, i, k, row = ahead.pop()
-            for j in range(i + 1, blocks + 1):
-                cost = spent + float(costs.run[b, run_at(i, j), k])
-                if cost + after[j, k] >= limit:
-                    continue
-                longer = (*row, *(nodes[k],) * (j - i))
-                if j == blocks:
-                    yield longer
-                    continue
-                there = cost + costs.hop[b, costs.kind[j], k]
-                ahead += [(float(there[n]), j, int(n), longer) for n in np.flatnonzero(there + ready[j] < limit)]
+        return rows_below(self.priced(prices), limit_us, most)
 
     def parts(self, b: int, row: Row) -> list[tuple[float, int, int, int]]:
         """Of each run, hop and way of a row, what `Uses.one` says."""
+        return [uses.one(at) for uses, at in self.spots(b, row)]
+
+    def spots(self, b: int, row: Row) -> list[tuple[Uses, tuple[int, ...]]]:
+        """Of each run, hop and way of a row, where among the uses it stands."""
         place = self.group.place[b if len(self.group.nodes) > 1 else 0]
-        legs = [(first, last, place[n]) for first, last, n in runs(row)]
-        found = [self.run.one((b, run_at(first, last), k)) for first, last, k in legs]
+        legs = [(first, last, int(place[n])) for first, last, n in runs(row)]
+        found: list[tuple[Uses, tuple[int, ...]]] = [(self.run, (b, run_at(first, last), k)) for first, last, k in legs]
         kind = self._costs.kind
-        for (_, cut, k), (_, _, n) in pairwise(legs):
-            found.append(self.hop.one((b, kind[cut], k, n)))
-        return [*found, self.way.one((b, 0, legs[0][2])), self.way.one((b, 1, legs[-1][2]))]
+        found += [(self.hop, (b, kind[cut], k, n)) for (_, cut, k), (_, _, n) in pairwise(legs)]
+        return [*found, (self.way, (b, 0, legs[0][2])), (self.way, (b, 1, legs[-1][2]))]
+
+
+def rows_below(costs: Costs, limit_us: Floats, most: int) -> list[list[Row]]:
+    """The rows of each stream that cost less than its limit (B,); raises TooMany."""
+    found, count = list[list[Row]](), 0
+    ready, after = still_to_pay(costs)
+    for b, limit in enumerate(limit_us.tolist()):
+        found.append([])
+        for row in _rows_below(costs, b, limit, ready[b], after[b]):
+            found[-1].append(row)
+            if (count := count + 1) > most:
+                raise TooMany
+    return found
+
+
+def _rows_below(costs: Costs, b: int, limit: float, ready: Floats, after: Floats) -> Iterator[Row]:
+    """Depth first over runs, as long as what is still to pay leaves it below the limit."""
+    blocks, nodes = len(costs.kind) - 1, costs.nodes[b].tolist()
+    ahead = [(float(costs.enter[b, k]), 0, int(k), ()) for k in np.flatnonzero(costs.enter[b] + ready[0] < limit)]
+    while ahead:
+        spent, i, k, row = ahead.pop()
+        for j in range(i + 1, blocks + 1):
+            cost = spent + float(costs.run[b, run_at(i, j), k])
+            if cost + after[j, k] >= limit:
+                continue
+            longer = (*row, *(nodes[k],) * (j - i))
+            if j == blocks:
+                yield longer
+                continue
+            there = cost + costs.hop[b, costs.kind[j], k]
+            ahead += [(float(there[n]), j, int(n), longer) for n in np.flatnonzero(there + ready[j] < limit)]
 
 
 def chains_of(table: Table, snapshot: Snapshot, looked: Sequence[str], rows: Rows, stay: Load) -> list[Chains]:

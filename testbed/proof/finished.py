@@ -12,11 +12,11 @@ from typing import Any
 from testbed.decisions import Record, decisions
 from testbed.journal import PARTS, Journal, merge, read
 from testbed.progress import Watcher
-from testbed.proof.certificate import ATTEMPTS, Attempt, certify
+from testbed.proof.certificate import ATTEMPTS, Attempt, Crowded, certify
 from testbed.proof.recalled import NotProvable, recalled, told
 
 PART = "proof"
-QUICK = (Attempt(4, False),)  # far less than a second, where streams crowd up to some twenty
+QUICK = (Attempt(4, False), Crowded(250))  # far less than a second, where streams crowd some seconds
 MOST = 30  # decisions that are proven after a run
 ROUNDED_US = 1.0  # bounds in a journal
 
@@ -32,7 +32,7 @@ def prove_worst(run: Path, watcher: Watcher) -> None:
             proven(run, one, watcher, QUICK)
 
 
-def proven(run: Path, decision: Record, watcher: Watcher, attempts: Sequence[Attempt] = ATTEMPTS) -> Record:
+def proven(run: Path, decision: Record, watcher: Watcher, attempts: Sequence[Attempt | Crowded] = ATTEMPTS) -> Record:
     """The decision with its proof, sought unless it is settled. Raises NotProvable."""
     if settled(decision, attempts):
         return decision
@@ -54,7 +54,7 @@ def proven(run: Path, decision: Record, watcher: Watcher, attempts: Sequence[Att
     return {**decision, "proof": proof}
 
 
-def settled(decision: Record, attempts: Sequence[Attempt] = ATTEMPTS) -> bool:
+def settled(decision: Record, attempts: Sequence[Attempt | Crowded] = ATTEMPTS) -> bool:
     """Whether its optimum is known, or as much was tried already."""
     known = decision.get("proof")
     return known is not None and (not known["open"] or known["attempts"] >= len(attempts))

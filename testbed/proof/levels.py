@@ -1,0 +1,287 @@
+"""What a set of rows costs at least, if uses of each crowded place wait neither less nor more than so long. Pure.
+
+Where every use of a place waits at least `low`, it costs that. Where none waits more than `high`, all uses together
+bring no more than fits below it, which is linear in what each brings:
+
+    square / (2 (1 - rho)) <= high   if and only if   square + 2 high rho <= 2 high
+
+So in such a *box* of waits the streams meet in nothing but one linear limit a place, and no kinds of uses have to be
+told apart, however unlike they are. A charge for what is brought (Lagrange) leaves a cheapest row to each stream. The
+best charges are those of a linear programme over rows, which are added as charges lead to them; its answer mixes rows
+in shares.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, linprog, milp
+from scipy.sparse import csr_array
+
+from controller.chain import Costs, Indices
+from controller.cost import FULL, HORIZON_US, wait_us
+from controller.programme import solve
+from controller.table import Floats, Row
+from testbed.proof.chains import Chains, Uses, rows_below
+from testbed.proof.search import NONE, Best
+
+GROWTH = HORIZON_US / 2  # of waits with utilisation, above FULL
+TURNS = 8  # of charges, each leading to rows that lead to the next
+CLOSE, ROUNDING = 1e-7, 1e-9
+PENALTY = 3.0  # of all that the best known set costs: for bringing twice what fits
+EXACT, BRANCHES, INFEASIBLE = 1e-7, 200, 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Box:
+    """Of R places, between which waits theirs is."""
+
+    low_us: Floats
+    high_us: Floats
+
+    def parted(self, place: int, wait_us: float) -> tuple["Box", "Box"]:
+        """That place's waits up to there, and from there."""
+        high, low = self.high_us.copy(), self.low_us.copy()
+        high[place] = low[place] = wait_us
+        return replace(self, high_us=high), replace(self, low_us=low)
+
+    def wider(self, low_us: Floats, high_us: Floats) -> "Box":
+        """With places that were not in it yet."""
+        new = slice(len(self.low_us), None)
+        return Box(np.append(self.low_us, low_us[new]), np.append(self.high_us, high_us[new]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Relaxed:
+    """`bound_us`: no set of rows in the box costs less, by these charges. `shares` (C,) of the rows known then."""
+
+    bound_us: float
+    charges: Floats  # (R,) for each unit brought
+    streams_us: Floats  # (S,) what the cheapest row of each costs with them
+    shares: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A row of a stream: what it costs without waits at the places, and what its uses of them bring."""
+
+    stream: int
+    row: Row
+    fixed_us: float
+    uses: tuple[tuple[int, float, float, float], ...]  # place, wait alone, rho, square
+
+
+class Levels:
+    """S streams of several groups, R crowded places (`ids`: a * N + b). More can be added."""
+
+    def __init__(self, chains: Sequence[Chains], backlog_us: Floats, ids: Sequence[int]) -> None:
+        self._chains, self._hosts, self._backlog_us = chains, len(backlog_us), backlog_us
+        self.others_us = np.concatenate([chain.beyond_us for chain in chains])
+        self._firsts = np.cumsum([0, *(len(chain.streams) for chain in chains)]).tolist()
+        self.ids: list[int] = []
+        self._columns: dict[tuple[int, Row], _Column] = {}
+        self.widen(ids)
+
+    def widen(self, ids: Sequence[int]) -> None:
+        """These places are crowded too."""
+        self.ids += ids
+        lookup = np.full(self._hosts * self._hosts + 1, -1)
+        lookup[self.ids] = np.arange(len(self.ids))
+        self._at = [[lookup[uses.place] for uses in chain.uses] for chain in self._chains]
+        stays = {place: parts for chain in self._chains for place, parts in chain.stay.items()}
+        self._stay = np.array([stays.get(place, (0.0, 0.0))[:2] for place in self.ids], dtype=float).reshape(-1, 2).T
+        ends = [divmod(place, self._hosts) for place in self.ids]
+        self._least_us = np.array([self._backlog_us[a] if a == b else 0.0 for a, b in ends])
+        known, self._columns = list(self._columns), {}
+        for stream, row in known:
+            self.see(stream, row)
+
+    def whole(self, below_us: float) -> Box:
+        """All waits that places have in sets of rows which cost less."""
+        low = self.waits_us(np.zeros((2, len(self.ids))))
+        alone = np.zeros(len(self.ids))
+        for at, uses in self._all_uses():
+            can = np.broadcast_to((at >= 0) & np.isfinite(uses.us), uses.us.shape)
+            of = np.broadcast_to(at, uses.us.shape)[can]
+            np.maximum.at(alone, of, np.broadcast_to(uses.alone_us, uses.us.shape)[can])
+        free = Box(low, low)
+        slack = below_us - float(self._cheapest(free, np.zeros(len(low)))[0].sum())
+        return Box(low, np.maximum(low, alone + max(slack, 0.0)) * (1 + ROUNDING))
+
+    def waits_us(self, brought: Floats) -> Floats:
+        """(R,) how long a use waits where all together bring (2, R): utilisation, rate * time^2."""
+        return np.asarray(np.maximum(self._least_us, wait_us(*(self._stay + brought))))
+
+    def crossed(self, rows: Sequence[Row]) -> list[int]:
+        """Where these rows meet, and no place is known to be crowded."""
+        met = list[int]()
+        for stream, row in enumerate(rows):
+            met += [int(uses.place[self._spot(uses, at)]) for uses, at in self._spots(stream, row)]
+        places, counts = np.unique([place for place in met if place >= 0], return_counts=True)
+        return [place for place in places[counts > 1].tolist() if place not in self.ids]
+
+    def see(self, stream: int, row: Row) -> bool:
+        """Takes a row up; whether it was not known."""
+        if (stream, row) in self._columns:
+            return False
+        fixed, paid = 0.0 if row else float(self.others_us[stream]), list[tuple[int, float, float, float]]()
+        for uses, at in self._spots(stream, row) if row else ():
+            spot = self._spot(uses, at)
+            fixed, alone = fixed + float(uses.us[at]), float(uses.alone_us[spot])
+            if int(uses.place[spot]) in self.ids:
+                place = self.ids.index(int(uses.place[spot]))
+                paid.append((place, alone, float(uses.rho[spot]), float(uses.square[spot])))
+            else:
+                fixed += alone
+        self._columns[stream, row] = _Column(stream, row, fixed, tuple(paid))
+        return True
+
+    def mixed(self, box: Box, shares: Floats) -> tuple[Floats, Floats, Floats]:
+        """Of rows in these shares, (2, R) what they bring together, (R,) how many uses that is, and what they wait."""
+        brought, (uses, paid) = np.zeros((2, len(self.ids))), np.zeros((2, len(self.ids)))
+        for share, column in zip(shares.tolist(), self._columns.values(), strict=False):
+            for place, alone, rho, square in column.uses if share else ():
+                brought[:, place] += share * rho, share * square
+                uses[place] += share
+                paid[place] += share * max(float(box.low_us[place]), alone)
+        return brought, uses, paid
+
+    def largest(self, shares: Floats) -> list[Row]:
+        """The row of each stream that has the largest share."""
+        rows: list[Row] = [()] * len(self.others_us)
+        best = np.full(len(self.others_us), -1.0)
+        for share, column in zip(shares.tolist(), self._columns.values(), strict=False):
+            if share > best[column.stream]:
+                best[column.stream], rows[column.stream] = share, column.row
+        return rows
+
+    def relaxed(self, box: Box, charges: Floats, below_us: float) -> Relaxed:
+        """The highest bound in the box; what costs `below_us` or more is no matter."""
+        best = Relaxed(-np.inf, charges, np.empty(0), np.empty(0))
+        shares, hope_us = np.empty(0), np.inf
+        for turn in range(TURNS):
+            streams, rows = self._cheapest(box, charges)
+            bound = float(streams.sum() - charges @ self._room(box.high_us))
+            if bound > best.bound_us:
+                best = Relaxed(bound, charges, streams, shares)
+            if best.bound_us >= below_us or hope_us - best.bound_us < CLOSE * below_us:
+                break
+            new = sum([self.see(stream, row) for stream, row in enumerate(rows)])
+            if turn and not new:
+                break
+            charges, shares, hope_us = self._programme(box, below_us)
+        return replace(best, shares=shares)
+
+    def exact(self, box: Box, relaxed: Relaxed, below_us: float, not_these: Sequence[Sequence[Row]], most: int) -> Best:
+        """The best set of rows in the box, waits counted as the lowest; raises TooMany: more than `most` rows are left.
+
+        `not_these`: sets that were looked at already. No other set in the box costs less than `least_us`.
+        """
+        left = self._left(box, relaxed, max(below_us - relaxed.bound_us, 0.0) + ROUNDING * below_us, most)
+        waited, brings = self._matrices(box, [self._columns[one] for one in left])
+        again = np.array([[rows[stream] == row for stream, row in left] for rows in not_these], dtype=float)
+        streams = len(self.others_us)
+        one = csr_array((np.ones(len(left)), ([stream for stream, _ in left], range(len(left)))), (streams, len(left)))
+        limits = [
+            LinearConstraint(one, 1.0, 1.0),
+            LinearConstraint(brings, -np.inf, 1 + ROUNDING),
+            LinearConstraint(waited[None], -np.inf, below_us),  # what is not better is no matter
+            *([LinearConstraint(again, -np.inf, streams - 1.0)] if len(again) else []),
+        ]
+        found = milp(
+            waited,
+            constraints=limits,
+            integrality=np.ones(len(left)),
+            bounds=Bounds(0, 1),
+            options={"mip_rel_gap": EXACT, "node_limit": BRANCHES},
+        )
+        if found.status == INFEASIBLE:
+            return NONE
+        picked: list[Row] = [()] * streams
+        for (stream, row), on in zip(left, () if found.x is None else found.x > 1 / 2, strict=False):
+            picked[stream] = row if on else picked[stream]
+        return Best(relaxed.bound_us if found.mip_dual_bound is None else float(found.mip_dual_bound), tuple(picked))
+
+    def _left(self, box: Box, relaxed: Relaxed, slack_us: float, most: int) -> list[tuple[int, Row]]:
+        """The rows that are not dearer than the cheapest of their stream by more than that, taken up."""
+        limits = np.split(relaxed.streams_us + slack_us, self._firsts[1:-1])
+        left: list[tuple[int, Row]] = [
+            (s, ()) for s in np.flatnonzero(self.others_us <= relaxed.streams_us + slack_us).tolist()
+        ]
+        for first, costs, limit in zip(self._firsts, self._priced(box, relaxed.charges), limits, strict=False):
+            lists = rows_below(costs, limit, most)
+            left += [(first + b, row) for b, rows in enumerate(lists) for row in rows]
+        for stream, row in left:
+            self.see(stream, row)
+        return left
+
+    def _programme(self, box: Box, below_us: float) -> tuple[Floats, Floats, float]:
+        """Charges and shares that are best for the rows known, and the bound that they promise."""
+        columns = list(self._columns.values())
+        costs, brings = self._matrices(box, columns)
+        streams, places = len(self.others_us), len(self.ids)
+        owner = [column.stream for column in columns]
+        one = csr_array((np.ones(len(owner)), (owner, range(len(owner)))), (streams, len(owner) + places))
+        found: OptimizeResult = linprog(
+            np.append(costs, np.full(places, PENALTY * below_us)),  # bringing more than fits: charges end somewhere
+            A_ub=np.hstack((brings, -np.eye(places))),
+            b_ub=np.ones(places),
+            A_eq=one,
+            b_eq=np.ones(streams),
+            method="highs-ds",
+        )
+        charges = np.asarray(np.maximum(-found.ineqlin.marginals, 0.0) / self._room(box.high_us))
+        return charges, found.x[: len(owner)], float(found.fun)
+
+    def _matrices(self, box: Box, columns: Sequence[_Column]) -> tuple[Floats, Floats]:
+        """(C,) what rows cost at the lowest waits, and (R, C) what part of what fits they bring."""
+        costs, brings = np.array([column.fixed_us for column in columns]), np.zeros((len(self.ids), len(columns)))
+        uses = [(place, c, *more) for c, column in enumerate(columns) for place, *more in column.uses]
+        if uses:
+            place, c, alone, rho, square = np.array(uses).T
+            at = place.astype(int), c.astype(int)
+            np.add.at(costs, at[1], np.maximum(box.low_us[at[0]], alone))
+            np.add.at(brings, at, square + 2 * box.high_us[at[0]] * rho)
+        return costs, brings / self._room(box.high_us)[:, None]
+
+    def _room(self, high_us: Floats) -> Floats:
+        """(R,) what all may bring; where waits grow faster, above FULL, a line that is above what still fits."""
+        beyond = np.maximum(2 * high_us / GROWTH * (high_us - (1 - FULL) * GROWTH), 0.0)
+        rho, square = self._stay
+        return np.asarray(np.maximum(2 * high_us * (1 - rho) + beyond - square, ROUNDING))
+
+    def _cheapest(self, box: Box, charges: Floats) -> tuple[Floats, list[Row]]:
+        """(S,) the cheapest row of each stream; () where all that are not told apart are cheaper."""
+        found = [one for costs in self._priced(box, charges) for one in solve(costs)]
+        us = np.array([one.cost_us if one else np.inf for one in found])
+        rows = [one.row if one else () for one in found]
+        return np.minimum(us, self.others_us), [
+            () if other < cost else row for row, cost, other in zip(rows, us, self.others_us, strict=True)
+        ]
+
+    def _priced(self, box: Box, charges: Floats) -> list[Costs]:
+        low, high, charge = (np.append(part, 0.0) for part in (box.low_us, box.high_us, charges))
+
+        def priced(uses: Uses, at: Indices) -> Floats:
+            brought = uses.square + 2 * high[at] * uses.rho
+            return np.asarray(uses.us + np.maximum(low[at], uses.alone_us) + charge[at] * brought)
+
+        return [
+            chain.costs(*(priced(uses, at) for uses, at in zip(chain.uses, ats, strict=True)))
+            for chain, ats in zip(self._chains, self._at, strict=True)
+        ]
+
+    def _all_uses(self) -> list[tuple[Indices, Uses]]:
+        return [
+            (at, uses)
+            for chain, ats in zip(self._chains, self._at, strict=True)
+            for uses, at in zip(chain.uses, ats, strict=True)
+        ]
+
+    def _spots(self, stream: int, row: Row) -> list[tuple[Uses, tuple[int, ...]]]:
+        group = int(np.searchsorted(self._firsts, stream, side="right")) - 1
+        return self._chains[group].spots(stream - self._firsts[group], row)
+
+    @staticmethod
+    def _spot(uses: Uses, at: tuple[int, ...]) -> tuple[int, ...]:
+        return at if len(uses.place) > 1 else (0, *at[1:])
