@@ -28,7 +28,7 @@ from controller.cost import Forecast, Outlook, speed_now
 from controller.memory import overfull
 from controller.model import Problem, Snapshot
 from controller.objective import Objective
-from controller.search import TRIALS, improved
+from controller.search import TRIALS, improved, swapped
 from controller.table import Floats, Row, Rows, Table, tabulate
 from controller.turns import HANDFUL, ROUNDS, Scene, Turn
 
@@ -106,6 +106,8 @@ class Planner:
                 if total > near:
                     tried = improved(*end, turn.worth, max(8, TRIALS // len(turn.free)))
                     rows, total = min((rows, total), tried, key=worth_of)
+        if not few and total > near:
+            rows, total = swapped(rows, total, turn.worth, turn.unlike(rows))
         return rows, total
 
     def total_us(self, snapshot: Snapshot, rows: Rows, weights: Mapping[str, float]) -> float:

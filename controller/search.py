@@ -3,10 +3,11 @@
   shift     a boundary between two runs goes one block to either side
   drop      a run joins the one before or behind it: its node is left
   exchange  two nodes change their roles in all streams, so that two streams can give each other way
+  swap      two streams change places; only where asked for, of streams that load their places differently
 The first that lowers the objective is taken, and the search goes on from there, `TRIALS` trials in all.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
 from controller.table import Row, Rows, runs
@@ -27,6 +28,18 @@ def improved(rows: Rows, total: float, worth: Callable[[Rows], float], trials: i
                 break
             if trials <= 0:
                 break
+    return rows, total
+
+
+def swapped(
+    rows: Rows, total: float, worth: Callable[[Rows], float], pairs: Iterable[tuple[str, str]]
+) -> tuple[Rows, float]:
+    """Once for each pair of streams of one model, what is best so far going on."""
+    for a, b in pairs:
+        if rows[a] != rows[b]:
+            trial = {**rows, a: rows[b], b: rows[a]}
+            if (value := worth(trial)) < total:
+                rows, total = trial, value
     return rows, total
 
 

@@ -1,6 +1,7 @@
 """One plan at work: each stream alone, and what is best for streams while the others stay. Pure."""
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import numpy as np
 
@@ -23,6 +24,7 @@ ROUNDS = 8
 LEAST_GAIN = 1e-3  # of a round, else it is the last
 COMPANY = 12  # streams that are bounded together
 CLOSE = 1e-6  # a gap that is rounding
+SWAPS = 48  # of two streams' places that are tried
 TRIFLE, ASKED = 0.02, 6  # of a gap; the streams that may gain most, where there are more than a handful
 PLAIN = Objective()
 
@@ -187,6 +189,22 @@ class Turn:
                 {way: parts for way, parts in base.paths.items() if nodes.issuperset(way)},
             )
         return self._beside
+
+    def unlike(self, rows: Rows) -> list[tuple[str, str]]:
+        """Pairs of free streams of one model with rates of their own, the most unlike first; their swaps are learnt."""
+        period, at = {s: self.scene.table.streams[s].period_us for s in self.free}, self.scene.at
+        if len(set(period.values())) < 2:
+            return []
+        every = [
+            (a, b)
+            for a, b in combinations(self.free, 2)
+            if period[a] != period[b] and rows[a] != rows[b] and at[a][0] == at[b][0]
+        ]
+        near = {(a, b): min(period[a], period[b]) / max(period[a], period[b]) for a, b in every}
+        pairs = sorted(every, key=near.__getitem__)[:SWAPS]
+        swaps = [(stream, rows[other]) for a, b in pairs for stream, other in ((a, b), (b, a))]
+        self.scene.forecast.learn([one for one in swaps if self._may(*one)])
+        return pairs
 
     def _promising(self, rows: Rows, total: float) -> list[str]:
         """The streams of which a best response may gain more than a trifle."""

@@ -1,14 +1,16 @@
-"""The optimum of a decision, and that it is one: prices, kinds of use split where it matters, and what is left.
+"""The optimum of a decision, and that it is one: attempts of two ways, until bound and placement meet. Pure.
 
-A round: the best prices (`climb`); companies that are in no cheaper set of rows than the best known are forgotten;
-kinds are split where rows that the prices lead to are told apart too little, and for the best set of the rows seen,
-until nothing of it is rounded; paths on which it meets become places too. When that changes nothing, all rows that may
-still be in a cheaper set are listed, and the best set of them is found in the same way (`search`). Bound and placement
-meet when nothing of the best set is rounded. All work is bounded by counts, never by time. A first attempt lists the
-companies of each place; if the proof stays open then, a second one begins anew and searches for them instead.
+By boxes (`boxes`): cases of how long uses of crowded places wait. Streams may be as unlike as they want.
 
-It is about the sum of predicted latencies of the streams that were looked at, the others staying where they are. Memory
-is no matter: where it is short the bound holds, but may not be met.
+By companies (`market`), where streams are alike. A round: the best prices (`climb`); companies that are in no cheaper
+set of rows than the best known are forgotten; kinds are split where rows that the prices lead to are told apart too
+little, and for the best set of the rows seen, until nothing of it is rounded; paths on which it meets become places
+too. When that changes nothing, all rows that may still be in a cheaper set are listed, and the best set of them is
+found in the same way (`search`). A patient attempt does not list the companies of each place, but searches for them.
+
+All work is bounded by counts, never by time. A proof is about the sum of predicted latencies of the streams that were
+looked at, the others staying where they are. Memory is no matter: where it is short the bound holds, but is perhaps
+not met.
 """
 
 from collections import Counter
@@ -34,6 +36,7 @@ ROUNDS = 40
 NEAR = 3e-6  # of the whole: rows so near the cheapest at some prices are told apart
 FINE = 1e-9  # uses that are so near are one
 CLOSE = 1e-6  # a gap that is rounding
+RATES = 4  # of more different ones there are too many companies to list
 CROWDED, OTHERS = "too many uses of one place", "rows over other nodes may be better"
 
 
@@ -48,7 +51,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """At a proof, by companies. `patient`: places may have more of them than can be listed."""
+    """At a proof, by companies. `patient`: places may have more of them than can be listed, and streams be unlike."""
 
     cases: int
     patient: bool
@@ -56,12 +59,12 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Crowded:
-    """An attempt at a proof by boxes of waits, so many at most."""
+    """An attempt by boxes of waits, so many at most."""
 
     boxes: int
 
 
-ATTEMPTS: tuple[Attempt | Crowded, ...] = Attempt(10, False), Crowded(4_000), Attempt(12, True)
+ATTEMPTS: tuple[Attempt | Crowded, ...] = Crowded(100), Attempt(10, False), Crowded(4_000), Attempt(12, True)
 HASTY, PATIENT = Limits(1_000, 1_000, 2_500), Limits(10_000, 2_000, 8_000)
 
 
@@ -122,6 +125,7 @@ class _Proof:
         # anew for each market, which notes in them where its prices stand
         self._chains: Callable[[], list[Chains]] = lambda: chains_of(table, snapshot, looked, rows, self._stay)
         self.streams = [s for members in table.by_model(looked) for s in members]
+        self._rates = len({table.streams[s].period_us for s in looked})
         self.rows, self.why = [rows[s] for s in self.streams], ""
         self.found_us, self.sure_us, self._least_us = self._total_us(self.rows), 0.0, 0.0
 
@@ -137,6 +141,9 @@ class _Proof:
             if self.sure_us >= self.found_us * (1 - CLOSE):
                 break
             self.why, self._least_us = "", 0.0
+            if isinstance(attempt, Attempt) and self._rates > RATES and not attempt.patient:
+                self.why = CROWDED
+                continue
             tried = self._attempted(attempt) if isinstance(attempt, Attempt) else self._boxed(attempt)
             for bound in tried:
                 self.sure_us = max(self.sure_us, bound)

@@ -16,7 +16,7 @@ from testbed.proof.certificate import ATTEMPTS, Attempt, Crowded, certify
 from testbed.proof.recalled import NotProvable, recalled, told
 
 PART = "proof"
-QUICK = (Attempt(4, False), Crowded(250))  # far less than a second, where streams crowd some seconds
+QUICK = Crowded(100), Attempt(4, False), Crowded(250)  # far less than a second; where streams crowd, a few
 MOST = 30  # decisions that are proven after a run
 ROUNDED_US = 1.0  # bounds in a journal
 
