@@ -2,16 +2,19 @@
 
     .venv/bin/python -m benchmarks.proof [periods]
 
-The same problems, periods and options as in `benchmarks.decision`, without memory pressure. `decided` is the gap that a
-decision knows of itself, in the milliseconds that it has; `proven` that of the same placement to the bound that is
-known afterwards, `closed` in how many periods the optimum is certain (within 1e-6), `above` by how much the chosen
+The same problems, periods and options as in `benchmarks.decision`, without memory pressure. Streams are of one rate
+there; in the last row each has its own, between 2/3 of that and twice it. `decided` is the gap that a decision knows of
+itself, in the milliseconds that it has; `proven` that of the same placement to the bound that is known afterwards,
+`closed` in how many periods the optimum is certain (within 1e-6), `above` by how much the chosen
 placement is above the best that was found. Seconds are processor time on one processor, of one proof.
 """
 
 import json
 import os
+import random
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 from rich.console import Console
@@ -21,6 +24,7 @@ from benchmarks.decision import OPTIONS, PERIOD_US, Intake, Size, problem, repor
 from benchmarks.table import RESULTS, WIDTH
 from controller.cost import UNREACHABLE_US
 from controller.explain import gap
+from controller.model import Problem
 from controller.policies.joint import Joint
 from controller.table import tabulate
 from testbed.proof.certificate import certify
@@ -33,11 +37,19 @@ SIZES = (
     Size(1_000, 40, 3, 3, 50),
     Size(1_000, 40, 100, 3, 50),
 )
+UNLIKE = Size(20, 6, 10, 10, 50)
 CLOSED = 1e-6
 
 
-def measure(size: Size) -> dict[str, float]:
-    asked = problem(size)
+def apart(asked: Problem) -> Problem:
+    """The same with a rate of its own for each stream."""
+    draw = random.Random(5)
+    streams = (replace(one, period_us=int(one.period_us * draw.uniform(0.5, 1.5))) for one in asked.streams)
+    return replace(asked, streams=tuple(streams))
+
+
+def measure(size: Size, *, alike: bool = True) -> dict[str, float]:
+    asked = problem(size) if alike else apart(problem(size))
     policy, table, intake, seen = Joint(asked, OPTIONS), tabulate(asked), Intake(size), reports(size)
     placement = policy.start(intake.snapshot(0, next(seen))).placement
     decided, proven, above, took, closed = list[float](), list[float](), list[float](), list[float](), 0
@@ -60,6 +72,7 @@ def measure(size: Size) -> dict[str, float]:
         "nodes": size.nodes,
         "streams": size.streams,
         "looked_at": size.looked,
+        "rates": 1 if alike else size.streams,
         "periods": len(took),
         **_spread("decided", decided, (50, 95, 100)),
         **_spread("proven", proven, (50, 95, 100)),
@@ -83,14 +96,15 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     most = int(sys.argv[1]) if len(sys.argv) > 1 else None
-    rows = [measure(Size(s.nodes, s.sites, s.streams, s.looked, min(s.periods, most or s.periods))) for s in SIZES]
+    sizes = [replace(size, periods=min(size.periods, most or size.periods)) for size in (*SIZES, UNLIKE)]
+    rows = [measure(size, alike=n < len(SIZES)) for n, size in enumerate(sizes)]
     shares = [name for name in rows[0] if name.partition("_")[0] in ("decided", "proven", "above")]
     seconds = [name for name in rows[0] if name.startswith("seconds")]
-    names = ("nodes", "served", "looked", "periods", *map(_short, shares), "closed", *map(_short, seconds))
+    names = ("nodes", "served", "looked", "rates", "periods", *map(_short, shares), "closed", *map(_short, seconds))
     shown = Shown(*names, title="gaps in %, proofs in seconds", width=WIDTH + 40)
     for row in rows:
         shown.add_row(
-            *(f"{row[name]:g}" for name in ("nodes", "streams", "looked_at", "periods")),
+            *(f"{row[name]:g}" for name in ("nodes", "streams", "looked_at", "rates", "periods")),
             *(f"{100 * row[name]:.4f}" for name in shares),
             f"{row['closed']:.1%}",
             *(f"{row[name]:.2f}" for name in seconds),
