@@ -29,6 +29,7 @@ GROWTH = HORIZON_US / 2  # of waits with utilisation, above FULL
 TURNS = 8  # of charges, each leading to rows that lead to the next
 CLOSE, ROUNDING = 1e-7, 1e-9
 PENALTY = 3.0  # of all that the best known set costs: for bringing twice what fits
+TOO_MUCH = 1e6  # times what fits is as bad as more, and HiGHS takes no endless numbers
 EXACT, BRANCHES, INFEASIBLE = 1e-7, 200, 2
 
 
@@ -116,7 +117,8 @@ class Levels:
         """Where these rows meet, and no place is known to be crowded."""
         met = list[int]()
         for stream, row in enumerate(rows):
-            met += [int(uses.place[self._spot(uses, at)]) for uses, at in self._spots(stream, row)]
+            spots = self._spots(stream, row) if row else []
+            met += [int(uses.place[self._spot(uses, at)]) for uses, at in spots]
         places, counts = np.unique([place for place in met if place >= 0], return_counts=True)
         return [place for place in places[counts > 1].tolist() if place not in self.ids]
 
@@ -169,7 +171,11 @@ class Levels:
             new = sum([self.see(stream, row) for stream, row in enumerate(rows)])
             if turn and not new:
                 break
-            charges, shares, hope_us = self._programme(box, below_us)
+            found = self._programme(box, below_us)
+            if found.x is None:  # HiGHS could not solve it: the bound holds as it is
+                break
+            charges = np.asarray(np.maximum(-found.ineqlin.marginals, 0.0) / self._room(box.high_us))
+            shares, hope_us = found.x[: -len(self.ids)], float(found.fun)
         return replace(best, shares=shares)
 
     def exact(self, box: Box, relaxed: Relaxed, below_us: float, not_these: Sequence[Sequence[Row]], most: int) -> Best:
@@ -215,14 +221,14 @@ class Levels:
             self.see(stream, row)
         return left
 
-    def _programme(self, box: Box, below_us: float) -> tuple[Floats, Floats, float]:
-        """Charges and shares that are best for the rows known, and the bound that they promise."""
+    def _programme(self, box: Box, below_us: float) -> OptimizeResult:
+        """Shares of the rows known, and of what does not fit; its duals are the best charges, and promise its bound."""
         columns = list(self._columns.values())
         costs, brings = self._matrices(box, columns)
         streams, places = len(self.others_us), len(self.ids)
         owner = [column.stream for column in columns]
         one = csr_array((np.ones(len(owner)), (owner, range(len(owner)))), (streams, len(owner) + places))
-        found: OptimizeResult = linprog(
+        return linprog(
             np.append(costs, np.full(places, PENALTY * below_us)),  # bringing more than fits: charges end somewhere
             A_ub=np.hstack((brings, -np.eye(places))),
             b_ub=np.ones(places),
@@ -230,8 +236,6 @@ class Levels:
             b_eq=np.ones(streams),
             method="highs-ds",
         )
-        charges = np.asarray(np.maximum(-found.ineqlin.marginals, 0.0) / self._room(box.high_us))
-        return charges, found.x[: len(owner)], float(found.fun)
 
     def _matrices(self, box: Box, columns: Sequence[_Column]) -> tuple[Floats, Floats]:
         """(C,) what rows cost at the lowest waits, and (R, C) what part of what fits they bring."""
@@ -242,7 +246,7 @@ class Levels:
             at = place.astype(int), c.astype(int)
             np.add.at(costs, at[1], np.maximum(box.low_us[at[0]], alone))
             np.add.at(brings, at, square + 2 * box.high_us[at[0]] * rho)
-        return costs, brings / self._room(box.high_us)[:, None]
+        return costs, np.minimum(brings / self._room(box.high_us)[:, None], TOO_MUCH)
 
     def _room(self, high_us: Floats) -> Floats:
         """(R,) what all may bring; where waits grow faster, above FULL, a line that is above what still fits."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.optimize import OptimizeResult
 
 from benchmarks.decision import Size
 from controller.cost import Load, backlog_us
@@ -179,3 +180,22 @@ def test_attempts_are_made_until_one_closes(monkeypatch):
     rows = {s: rows[0] for s, rows in every.items()}
     found = certify(made, scene, sorted(rows), rows, attempts=[Crowded(7), Attempt(1, False)])
     assert tried == [Crowded(7)] and not found.open
+
+
+def test_rows_that_are_not_told_apart_hold_the_bound_down():
+    for small in smalls(4):
+        (best, total), *_ = sorted(small.sets(), key=lambda one: one[1])
+        small.levels.others_us = np.full(len(small.order), 0.9 * total / len(small.order))
+        cases = Boxes(small.levels, best, dict(small.sets()).__getitem__)
+        *_, bound = cases.bounds_us(40)
+        assert bound <= 0.9 * total * (1 + 1e-9) and cases.others and tuple(cases.rows) == best
+
+
+def test_what_highs_cannot_solve_leaves_the_bound_as_it_is(monkeypatch):
+    small = next(smalls(1))
+    dearest = max(total for _, total in small.sets())
+    whole = small.levels.whole(dearest)
+    known = small.levels.relaxed(whole, np.zeros(len(whole.low_us)), dearest)
+    monkeypatch.setattr(levels, "linprog", lambda *_, **__: OptimizeResult(x=None))
+    left = small.levels.relaxed(whole, np.zeros(len(whole.low_us)), dearest)
+    assert 0 < left.bound_us <= known.bound_us and not len(left.shares)
