@@ -18,7 +18,7 @@ from testbed.proof.certificate import Attempt, Crowded, certify
 from testbed.proof.chains import chains_of
 from testbed.proof.levels import Box, Levels
 from testbed.proof.search import NONE
-from tests.unit.test_proof import case, latency_us, periods
+from tests.unit.test_proof import case, latency_us, periods, solved
 
 
 class Small:
@@ -114,17 +114,7 @@ def test_the_best_set_of_a_box_is_found_unless_it_was_looked_at():
 
 def test_cases_of_boxes_find_what_brute_force_finds():
     closed = 0
-    for seed in range(40):
-        made, scene, forecast, every, draw = case(seed)
-        if not all(every.values()):
-            continue
-        names = sorted(every)
-        kept = names[:1] if len(names) > 2 and draw.random() < 0.4 else []
-        looked, start = [s for s in names if s not in kept], {s: draw.choice(rows) for s, rows in every.items()}
-        least = min(
-            latency_us(forecast, scene, looked, {**start, **dict(zip(looked, chosen, strict=True))})
-            for chosen in itertools.product(*(every[s] for s in looked))
-        )
+    for seed, (made, scene, forecast, looked, start, least, _) in solved(40):
         found = certify(made, scene, looked, start, attempts=[Crowded(400)])
         assert found.bound_us <= least * (1 + 1e-9), seed
         reached = latency_us(forecast, scene, looked, {**start, **found.rows})
