@@ -36,7 +36,7 @@ ROUNDS = 40
 NEAR = 3e-6  # of the whole: rows so near the cheapest at some prices are told apart
 FINE = 1e-9  # uses that are so near are one
 CLOSE = 1e-6  # a gap that is rounding
-RATES = 4  # of more different ones there are too many companies to list
+RATES = 4  # of more different ones there are too many companies: boxes are better
 CROWDED, OTHERS = "too many uses of one place", "rows over other nodes may be better"
 
 
@@ -51,7 +51,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """At a proof, by companies. `patient`: places may have more of them than can be listed, and streams be unlike."""
+    """At a proof, by companies. `patient`: places may have more of them than can be listed."""
 
     cases: int
     patient: bool
@@ -140,10 +140,10 @@ class _Proof:
         for attempt in attempts:
             if self.sure_us >= self.found_us * (1 - CLOSE):
                 break
-            self.why, self._least_us = "", 0.0
-            if isinstance(attempt, Attempt) and self._rates > RATES and not attempt.patient:
-                self.why = CROWDED
+            if isinstance(attempt, Attempt) and self._rates > RATES:
+                self.why = self.why or CROWDED
                 continue
+            self.why, self._least_us = "", 0.0
             tried = self._attempted(attempt) if isinstance(attempt, Attempt) else self._boxed(attempt)
             for bound in tried:
                 self.sure_us = max(self.sure_us, bound)
