@@ -5,8 +5,8 @@
 The same problems, periods and options as in `benchmarks.decision`, without memory pressure. Streams are of one rate
 there; in the last row each has its own, between 2/3 of that and twice it. `decided` is the gap that a decision knows of
 itself, in the milliseconds that it has; `proven` that of the same placement to the bound that is known afterwards,
-`closed` in how many periods the optimum is certain (within 1e-6), `above` by how much the chosen
-placement is above the best that was found. Seconds are processor time on one processor, of one proof.
+`closed` in how many periods the optimum is certain (within 1e-6), `above` by how much the chosen placement is above the
+best that was found. Seconds are processor time on one processor, of one proof.
 """
 
 import json

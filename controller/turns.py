@@ -200,8 +200,7 @@ class Turn:
             for a, b in combinations(self.free, 2)
             if period[a] != period[b] and rows[a] != rows[b] and at[a][0] == at[b][0]
         ]
-        near = {(a, b): min(period[a], period[b]) / max(period[a], period[b]) for a, b in every}
-        pairs = sorted(every, key=near.__getitem__)[:SWAPS]
+        pairs = sorted(every, key=lambda two: min(period[s] for s in two) / max(period[s] for s in two))[:SWAPS]
         swaps = [(stream, rows[other]) for a, b in pairs for stream, other in ((a, b), (b, a))]
         self.scene.forecast.learn([one for one in swaps if self._may(*one)])
         return pairs

@@ -42,7 +42,7 @@ class Boxes:
 
     def __init__(self, levels: Levels, rows: Sequence[Row], total_us: Total) -> None:
         self._levels, self._total_us = levels, total_us
-        self.rows, self.found_us, self.bound_us = list(rows), total_us(rows), 0.0
+        self.rows, self.found_us = list(rows), total_us(rows)
         self._looked_at = [tuple(rows)]
         self._number = count()
         self._open: list[tuple[float, int, _Open]] = []
@@ -52,8 +52,7 @@ class Boxes:
 
     def bounds_us(self, most: int) -> Iterator[float]:
         """What is sure by and by, after so many boxes at most; takes up better rows where they are found."""
-        self._whole = self._levels.whole(self.found_us)
-        self._push(self._whole, np.zeros(len(self._levels.ids)), 0.0)
+        self._push(self._levels.whole(self.found_us), np.zeros(len(self._levels.ids)), 0.0)
         for done in range(most):
             if not self._open or self._open[0][0] >= self._aim_us:
                 break
@@ -73,8 +72,7 @@ class Boxes:
         return self.found_us * (1 - CLOSE)
 
     def _sure_us(self) -> float:
-        self.bound_us = min([self.found_us, *(bound for bound, *_ in self._open[:1])])
-        return self.bound_us
+        return min([self.found_us, *(bound for bound, *_ in self._open[:1])])
 
     def _push(self, box: Box, charges: Floats, bound_us: float) -> None:
         relaxed = self._levels.relaxed(box, charges, self.found_us)
@@ -132,20 +130,14 @@ class Boxes:
     def _widen(self, crossed: Sequence[int], one: _Open) -> None:
         """More places are crowded: their waits may be any in all boxes."""
         self._levels.widen(crossed)
-        self._whole = self._whole.wider(*_ends(self._levels.whole(self.found_us)))
+        whole = self._levels.whole(self.found_us)
         every = [*(each for _, _, each in self._open), one]
         self._open = []
         for each in every:
-            new = len(self._whole.low_us) - len(each.relaxed.charges)
-            box = each.box.wider(self._whole.low_us, self._whole.high_us)
-            charges = np.append(each.relaxed.charges, np.zeros(new))
-            wider = replace(each, box=box, relaxed=replace(each.relaxed, charges=charges))
+            charges = np.append(each.relaxed.charges, np.zeros(len(whole.low_us) - len(each.relaxed.charges)))
+            wider = replace(each, box=each.box.wider(whole), relaxed=replace(each.relaxed, charges=charges))
             self._open.append((each.bound_us, next(self._number), wider))
         heapify(self._open)
-
-
-def _ends(box: Box) -> tuple[Floats, Floats]:
-    return box.low_us, box.high_us
 
 
 def _between(low: float, wait: float, high: float) -> float:

@@ -45,9 +45,13 @@ class Uses:
     def priced(self, prices: Floats) -> Floats:
         return self._fixed_us + prices[self.price]
 
+    def spot(self, at: tuple[int, ...]) -> tuple[int, ...]:
+        """Where that stands in what may be of one stream for all."""
+        return at if len(self.place) > 1 else (0, *at[1:])
+
     def one(self, at: tuple[int, ...]) -> tuple[float, int, int, int]:
         """What one costs without its price, where that stands, its place, and which use it is."""
-        one = at if len(self.place) > 1 else (0, *at[1:])
+        one = self.spot(at)
         return float(self._fixed_us[at]), int(self.price[one]), int(self.place[one]), int(self.use[one])
 
 
@@ -126,8 +130,7 @@ class Chains:
 
     def cheapest(self, prices: Floats) -> tuple[Floats, list[Row]]:
         """(B,) what the cheapest row of each stream costs, and the rows; an infinite one is empty."""
-        found = solve(self.priced(prices))
-        return np.array([one.cost_us if one else np.inf for one in found]), [one.row if one else () for one in found]
+        return cheapest_rows(self.priced(prices))
 
     def by_runs(self, prices: Floats) -> Floats:
         """(L, B) what rows of so many runs, from 1, cost at least."""
@@ -159,6 +162,12 @@ class Chains:
         kind = self._costs.kind
         found += [(self.hop, (b, kind[cut], k, n)) for (_, cut, k), (_, _, n) in pairwise(legs)]
         return [*found, (self.way, (b, 0, legs[0][2])), (self.way, (b, 1, legs[-1][2]))]
+
+
+def cheapest_rows(costs: Costs) -> tuple[Floats, list[Row]]:
+    """(B,) what the cheapest row of each stream costs, and the rows; an infinite one is empty."""
+    found = solve(costs)
+    return np.array([one.cost_us if one else np.inf for one in found]), [one.row if one else () for one in found]
 
 
 def rows_below(costs: Costs, limit_us: Floats, most: int) -> list[list[Row]]:

@@ -12,13 +12,11 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from controller.chain import Indices
-from controller.cost import FULL, HORIZON_US
 from controller.table import Bools, Floats
-from testbed.proof.places import Place, TooMany
+from testbed.proof.places import Place, TooMany, room
 
 STEPS, LOWEST_US, HIGHEST_US = 24, 1.0, 1e15
 MOST_BEGUN, FINEST = 2_000, 512  # more than that are merged, in so many parts of what they bring
-GROWTH = HORIZON_US / 2  # of waits with utilisation, above FULL
 ROUNDING, LEAST = 1e-9, 1e-9
 BETTER_US = 1e-3  # what is cheaper by less is no better
 
@@ -57,9 +55,7 @@ class _Search:
         self._low = np.geomspace(max(place.least_us, LOWEST_US), top, STEPS)
         self._low[0] = place.least_us
         self._high = high = np.append(self._low[1:], HIGHEST_US)
-        # where waits grow faster, above FULL, a line that is above what still fits
-        beyond = np.maximum(2 * high / GROWTH * (high - (1 - FULL) * GROWTH), 0.0)
-        self._room = 2 * high * (1 - place.stay[0]) + beyond - place.stay[1]
+        self._room = room(high, *place.stay)
         rho, square = place.amounts[:, kinds, None]
         gain = np.maximum(prices[kinds, None] - self._low, 0.0)
         self._gain, self._each = (  # the most of all kinds from one on: (kinds + 1, I)

@@ -19,18 +19,17 @@ from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, linprog, mi
 from scipy.sparse import csr_array
 
 from controller.chain import Costs, Indices
-from controller.cost import FULL, HORIZON_US, wait_us
-from controller.programme import solve
+from controller.cost import wait_us
 from controller.table import Floats, Row
-from testbed.proof.chains import Chains, Uses, rows_below
-from testbed.proof.search import NONE, Best
+from testbed.proof.chains import Chains, Uses, cheapest_rows, rows_below
+from testbed.proof.places import room
+from testbed.proof.search import INFEASIBLE, NONE, Best
 
-GROWTH = HORIZON_US / 2  # of waits with utilisation, above FULL
 TURNS = 8  # of charges, each leading to rows that lead to the next
 CLOSE, ROUNDING = 1e-7, 1e-9
 PENALTY = 3.0  # of all that the best known set costs: for bringing twice what fits
 TOO_MUCH = 1e6  # times what fits is as bad as more, and HiGHS takes no endless numbers
-EXACT, BRANCHES, INFEASIBLE = 1e-7, 200, 2
+EXACT, BRANCHES = 1e-7, 200
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,10 +45,10 @@ class Box:
         high[place] = low[place] = wait_us
         return replace(self, high_us=high), replace(self, low_us=low)
 
-    def wider(self, low_us: Floats, high_us: Floats) -> "Box":
-        """With places that were not in it yet."""
+    def wider(self, whole: "Box") -> "Box":
+        """With places that were not in it yet, and all their waits."""
         new = slice(len(self.low_us), None)
-        return Box(np.append(self.low_us, low_us[new]), np.append(self.high_us, high_us[new]))
+        return Box(np.append(self.low_us, whole.low_us[new]), np.append(self.high_us, whole.high_us[new]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,7 +117,7 @@ class Levels:
         met = list[int]()
         for stream, row in enumerate(rows):
             spots = self._spots(stream, row) if row else []
-            met += [int(uses.place[self._spot(uses, at)]) for uses, at in spots]
+            met += [int(uses.place[uses.spot(at)]) for uses, at in spots]
         places, counts = np.unique([place for place in met if place >= 0], return_counts=True)
         return [place for place in places[counts > 1].tolist() if place not in self.ids]
 
@@ -128,7 +127,7 @@ class Levels:
             return False
         fixed, paid = 0.0 if row else float(self.others_us[stream]), list[tuple[int, float, float, float]]()
         for uses, at in self._spots(stream, row) if row else ():
-            spot = self._spot(uses, at)
+            spot = uses.spot(at)
             fixed, alone = fixed + float(uses.us[at]), float(uses.alone_us[spot])
             if int(uses.place[spot]) in self.ids:
                 place = self.ids.index(int(uses.place[spot]))
@@ -181,7 +180,8 @@ class Levels:
     def exact(self, box: Box, relaxed: Relaxed, below_us: float, not_these: Sequence[Sequence[Row]], most: int) -> Best:
         """The best set of rows in the box, waits counted as the lowest; raises TooMany: more than `most` rows are left.
 
-        `not_these`: sets that were looked at already. No other set in the box costs less than `least_us`.
+        `not_these`: sets that were looked at already. No other set in the box costs less than `least_us`; `rows` are ()
+        where none was found.
         """
         left = self._left(box, relaxed, max(below_us - relaxed.bound_us, 0.0) + ROUNDING * below_us, most)
         waited, brings = self._matrices(box, [self._columns[one] for one in left])
@@ -206,7 +206,8 @@ class Levels:
         picked: list[Row] = [()] * streams
         for (stream, row), on in zip(left, () if found.x is None else found.x > 1 / 2, strict=False):
             picked[stream] = row if on else picked[stream]
-        return Best(relaxed.bound_us if found.mip_dual_bound is None else float(found.mip_dual_bound), tuple(picked))
+        least = relaxed.bound_us if found.mip_dual_bound is None else float(found.mip_dual_bound)
+        return Best(least, () if found.x is None else tuple(picked))
 
     def _left(self, box: Box, relaxed: Relaxed, slack_us: float, most: int) -> list[tuple[int, Row]]:
         """The rows that are not dearer than the cheapest of their stream by more than that, taken up."""
@@ -249,16 +250,13 @@ class Levels:
         return costs, np.minimum(brings / self._room(box.high_us)[:, None], TOO_MUCH)
 
     def _room(self, high_us: Floats) -> Floats:
-        """(R,) what all may bring; where waits grow faster, above FULL, a line that is above what still fits."""
-        beyond = np.maximum(2 * high_us / GROWTH * (high_us - (1 - FULL) * GROWTH), 0.0)
-        rho, square = self._stay
-        return np.asarray(np.maximum(2 * high_us * (1 - rho) + beyond - square, ROUNDING))
+        """(R,) what all may bring."""
+        return np.maximum(room(high_us, *self._stay), ROUNDING)
 
     def _cheapest(self, box: Box, charges: Floats) -> tuple[Floats, list[Row]]:
         """(S,) the cheapest row of each stream; () where all that are not told apart are cheaper."""
-        found = [one for costs in self._priced(box, charges) for one in solve(costs)]
-        us = np.array([one.cost_us if one else np.inf for one in found])
-        rows = [one.row if one else () for one in found]
+        parts = [cheapest_rows(costs) for costs in self._priced(box, charges)]
+        us, rows = np.concatenate([us for us, _ in parts]), [row for _, of in parts for row in of]
         return np.minimum(us, self.others_us), [
             () if other < cost else row for row, cost, other in zip(rows, us, self.others_us, strict=True)
         ]
@@ -285,7 +283,3 @@ class Levels:
     def _spots(self, stream: int, row: Row) -> list[tuple[Uses, tuple[int, ...]]]:
         group = int(np.searchsorted(self._firsts, stream, side="right")) - 1
         return self._chains[group].spots(stream - self._firsts[group], row)
-
-    @staticmethod
-    def _spot(uses: Uses, at: tuple[int, ...]) -> tuple[int, ...]:
-        return at if len(uses.place) > 1 else (0, *at[1:])

@@ -12,13 +12,23 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from controller.chain import Indices
-from controller.cost import wait_us
+from controller.cost import FULL, HORIZON_US, wait_us
 from controller.table import Bools, Floats
 
 SHARES = (0.0, 0.3, 0.6, 0.8, 0.95)  # of the greatest use of a place: where kinds begin at first
 MOST, KEPT = 200_000, 500  # companies of a place that are listed; those known of one that has more
 FEW, ROUNDING = 3, 1e-9
+GROWTH = HORIZON_US / 2  # of waits with utilisation, above FULL
 ALIKE = 1e-3  # uses that are so near are one kind, as long as that is fine enough
+
+
+def room(high_us: Floats, rho: Floats | float, square: Floats | float) -> Floats:
+    """What all may bring, as square + 2 high rho, beside what stays (`rho`, `square`), if nobody waits longer.
+
+    Where waits grow faster, above FULL, a line that is above what still fits.
+    """
+    beyond = np.maximum(2 * high_us / GROWTH * (high_us - (1 - FULL) * GROWTH), 0.0)
+    return np.asarray(2 * high_us * (1 - rho) + beyond - square)
 
 
 class TooMany(Exception):
