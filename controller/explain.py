@@ -39,8 +39,9 @@ def gap(decision: Decision) -> float | None:
     total = sum(latency.total_us for latency in chosen.predicted.values())
     if total >= UNREACHABLE_US:
         return None
+    total += chosen.others_us
     total += sum(parts.weighed_us - chosen.predicted[stream].queue_us for stream, parts in chosen.parts.items())
-    # predictions are rounded in four parts, the bound once: so little below it is none
+    # predictions are rounded in four parts, the rest once: so little below the bound is none
     rounding = decision.lower_bound_us - 2 * len(chosen.predicted) - 1 <= total < decision.lower_bound_us
     return 0.0 if rounding else round(total / decision.lower_bound_us - 1, 6)
 

@@ -11,8 +11,9 @@ stream's turn also counts what it makes the others wait, so every accepted turn 
      A handful goes on from the other start, and from all on one node; then come small changes of the whole (`search`).
 All work is bounded by counts, never by time: what is decided does not depend on the machine.
 
-`bound_us` is certified: others' load only adds waiting and takes memory, so no placement of these streams has a lower
-sum of latencies than each of them alone, nor than 4. says if nobody else is there and all weigh the same.
+`bound_us` is certified, and about the streams that are planned for: the sum of their latencies, and how much longer the
+others wait because of them. Others' load only adds waiting and takes memory, so that is never less than each of them
+alone needs, nor than 4. says. Where late streams weigh more 4. is about weights, and is divided by the greatest.
 
 A plan always fits beside the slices that are loaded now, because a move loads the new ones before it releases the
 old. A stream whose phone has no path to any host is *stranded*: no placement helps it, so it keeps what it has and
@@ -43,7 +44,7 @@ class Plan:
     rows: Mapping[str, Row] | None  # None: some stream that has paths fits nowhere
     stranded: tuple[str, ...]
     unplaced: tuple[str, ...]  # why `rows` is None
-    bound_us: float  # the sum of latencies of the streams planned for is never below this
+    bound_us: float  # latencies of the streams planned for, and what they make others wait, are never below it together
     outlook: Outlook  # beside all the others
     whole: tuple[Rows, ...] = ()  # all of them on one node, for comparison
 

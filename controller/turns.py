@@ -101,7 +101,9 @@ class Turn:
         self._found: tuple[Rows, Crowd] | None = None
         self._asked: tuple[Together, list[str]] | None = None
         self.bounded = False  # `together` was asked
-        self.least_us = 0.0  # the sum of the latencies of the free streams is never below this, where that is known
+        self.least_us = (
+            0.0  # the latencies of the free streams, and what they make others wait, are never less together
+        )
         self._worth: dict[object, float] = {}
         self._usable: dict[tuple[str, Row], bool] = {}
         goal = sum(weights.get(s, 1.0) * scene.alone[s].least_us for s in free) * (1 + CLOSE)
@@ -235,8 +237,7 @@ class Turn:
         found = asked.found(known, scene.forecast.load(rows, self._weights, base=near))
         if asked.sure:
             self._asked = asked, order
-            if not self.kept and (weights == 1.0).all():
-                self.least_us = found.least_us
+            self.least_us = found.least_us / max([1.0, *self._weights.values()])
             self.goal_us = max(self.goal_us, found.least_us * (1 + CLOSE))
         return dict(zip(order, found.rows, strict=True)) if found.rows else None
 

@@ -256,7 +256,8 @@ class Joint:
         found = self._latencies(view, rows)
         predicted = {s: found[s] for s in sorted(found)}
         nodes = {**view.names, **{s: self._table.names(rows[s]) for s in view.looked}}
-        return Candidate(name, nodes, predicted, size, time)
+        others_us = round(view.outlook.others_us({s: rows[s] for s in view.looked}))
+        return Candidate(name, nodes, predicted, size, time, others_us=others_us)
 
     def _total(self, view: View, rows: Rows) -> float:
         """The objective: of the streams looked at, and what they make the others wait."""

@@ -9,11 +9,10 @@ too. When that changes nothing, all rows that may still be in a cheaper set are 
 found in the same way (`search`). A patient attempt does not list the companies of each place, but searches for them.
 
 All work is bounded by counts, never by time. A proof is about the sum of predicted latencies of the streams that were
-looked at, the others staying where they are. Memory is no matter: where it is short the bound holds, but is perhaps
-not met.
+looked at, and of how much longer the others, which stay where they are, wait because of them. Memory is no matter:
+where it is short the bound holds, but is perhaps not met.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
@@ -28,7 +27,7 @@ from testbed.proof.boxes import Boxes
 from testbed.proof.chains import Chains, chains_of
 from testbed.proof.climb import Known, climbed, known_of, undecided
 from testbed.proof.levels import Levels
-from testbed.proof.market import Bill, Market, Offer
+from testbed.proof.market import Market, Offer
 from testbed.proof.places import ALIKE, TooMany
 from testbed.proof.search import Aim, Lists, cheapest_set
 
@@ -72,7 +71,7 @@ HASTY, PATIENT = Limits(1_000, 1_000, 2_500), Limits(10_000, 2_000, 8_000)
 class Certificate:
     """`open` says why bound and placement do not meet, and nothing when they do."""
 
-    bound_us: float  # no placement of the streams looked at has a lower sum of predicted latencies
+    bound_us: float  # no placement of the streams looked at has a lower sum of what these need and others wait longer
     found_us: float  # that of the best placement known
     start_us: float  # that of the placement that was asked about
     rows: Rows  # the best, of the streams looked at
@@ -130,10 +129,8 @@ class _Proof:
         self.found_us, self.sure_us, self._least_us = self._total_us(self.rows), 0.0, 0.0
 
     def _total_us(self, rows: Sequence[Row]) -> float:
-        """Sum of the predicted latencies, not rounded."""
-        placed = dict(zip(self.streams, rows, strict=True))
-        load = self._forecast.load(placed, {}, base=self._stay)
-        return sum(sum(self._forecast.spent_us(load, stream, row)) for stream, row in placed.items())
+        """Sum of the predicted latencies, and of what those that stay wait longer; not rounded."""
+        return self._forecast.total_us(dict(zip(self.streams, rows, strict=True)), {}, self._stay)
 
     def bounds_us(self, attempts: Sequence[Attempt | Crowded]) -> Iterator[float]:
         """What is sure by and by; takes up better rows where they are found."""
@@ -256,16 +253,9 @@ class _Proof:
     def _exact(self, market: Market, prices: Floats, rows: Sequence[Row]) -> Floats:
         """The same prices, more of them if anything of these rows was rounded or they meet where nobody paid."""
         bills = [market.bill(stream, row) for stream, row in enumerate(rows) if row]
-        return market.split(market.open(prices, _crossed(bills), self.found_us), bills, FINE)
+        return market.split(market.open(prices, market.crossed(bills), self.found_us), bills, FINE)
 
     def _take(self, rows: Sequence[Row]) -> None:
         """Takes up rows if they are better."""
         if rows and all(rows) and (total := self._total_us(rows)) < self.found_us:
             self.found_us, self.rows = total, list(rows)
-
-
-def _crossed(bills: Sequence[Bill]) -> list[int]:
-    """Where several streams may meet, or one twice, and do not pay yet."""
-    crossed = Counter(place for _, place in {(bill.stream, place) for bill in bills for place in bill.free})
-    again = {place for bill in bills for place, count in Counter(bill.free).items() if count > 1}
-    return sorted(again.union(place for place, count in crossed.items() if count > 1))

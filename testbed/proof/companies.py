@@ -55,7 +55,7 @@ class _Search:
         self._low = np.geomspace(max(place.least_us, LOWEST_US), top, STEPS)
         self._low[0] = place.least_us
         self._high = high = np.append(self._low[1:], HIGHEST_US)
-        self._room = room(high, *place.stay)
+        self._room = room(high, *place.stay[:2])
         rho, square = place.amounts[:, kinds, None]
         gain = np.maximum(prices[kinds, None] - self._low, 0.0)
         self._gain, self._each = (  # the most of all kinds from one on: (kinds + 1, I)
@@ -65,7 +65,7 @@ class _Search:
 
     def left_us(self, begun: _Begun) -> Floats:
         """(L,) what they cost as they are, less what they pay."""
-        return np.asarray(begun.uses * self._place.wait_us(begun.rho, begun.square) - begun.paid_us)
+        return self._place.together_us(begun.uses, begun.rho, begun.square) - begun.paid_us
 
     def least_us(self, begun: _Begun, taken: int) -> Floats:
         """(L,) the same, at least, when they are complete; so many kinds were taken."""
@@ -73,7 +73,9 @@ class _Search:
         wait = np.maximum(self._low, self._place.wait_us(begun.rho, begun.square)[:, None])
         more = np.maximum(self._place.most_uses - begun.uses, 0)[:, None] * self._gain[taken]
         more = np.minimum(more, np.maximum(free, 0.0) * self._each[taken])
-        left = np.where(free < -ROUNDING * self._high, np.inf, begun.uses[:, None] * wait - more)
+        staying = self._place.stay[2]
+        all_us = (begun.uses[:, None] + staying) * wait - staying * self._place.calm_us
+        left = np.where(free < -ROUNDING * self._high, np.inf, all_us - more)
         return np.asarray(left.min(axis=1) - begun.paid_us)
 
     def extended(self, begun: _Begun, taken: int, below_us: float, most: float) -> _Begun:

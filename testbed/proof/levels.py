@@ -8,9 +8,10 @@ bring no more than fits below it, which is linear in what each brings:
 So in such a *box* of waits the streams meet in nothing but one linear limit a place, and no kinds of uses have to be
 told apart, however unlike they are. A charge for what is brought (Lagrange) leaves a cheapest row to each stream. The
 best charges are those of a linear programme over rows, which are added as charges lead to them; its answer mixes rows
-in shares.
+in shares. Streams that stay wait there too, and longer by as much as the lowest wait of the box is above theirs.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,7 @@ from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, linprog, mi
 from scipy.sparse import csr_array
 
 from controller.chain import Costs, Indices
-from controller.cost import wait_us
+from controller.cost import NOBODY, wait_us
 from controller.table import Floats, Row
 from testbed.proof.chains import Chains, Uses, cheapest_rows, rows_below
 from testbed.proof.places import room
@@ -89,37 +90,41 @@ class Levels:
         lookup[self.ids] = np.arange(len(self.ids))
         self._at = [[lookup[uses.place] for uses in chain.uses] for chain in self._chains]
         stays = {place: parts for chain in self._chains for place, parts in chain.stay.items()}
-        self._stay = np.array([stays.get(place, (0.0, 0.0))[:2] for place in self.ids], dtype=float).reshape(-1, 2).T
+        parts = np.array([stays.get(place, NOBODY) for place in self.ids], dtype=float).reshape(-1, 3).T
+        self._stay, self._staying = parts[:2], parts[2]  # (R,) uses of the streams that stay
         ends = [divmod(place, self._hosts) for place in self.ids]
         self._least_us = np.array([self._backlog_us[a] if a == b else 0.0 for a, b in ends])
+        self._calm_us = self.waits_us(np.zeros((2, len(self.ids))))
         known, self._columns = list(self._columns), {}
         for stream, row in known:
             self.see(stream, row)
 
     def whole(self, below_us: float) -> Box:
         """All waits that places have in sets of rows which cost less."""
-        low = self.waits_us(np.zeros((2, len(self.ids))))
-        alone = np.zeros(len(self.ids))
+        low, alone = self._calm_us, np.zeros(len(self.ids))
         for at, uses in self._all_uses():
             can = np.broadcast_to((at >= 0) & np.isfinite(uses.us), uses.us.shape)
             of = np.broadcast_to(at, uses.us.shape)[can]
             np.maximum.at(alone, of, np.broadcast_to(uses.alone_us, uses.us.shape)[can])
         free = Box(low, low)
-        slack = below_us - float(self._cheapest(free, np.zeros(len(low)))[0].sum())
-        return Box(low, np.maximum(low, alone + max(slack, 0.0)) * (1 + ROUNDING))
+        slack = max(below_us - float(self._cheapest(free, np.zeros(len(low)))[0].sum()), 0.0)
+        return Box(low, np.maximum(low, alone + slack / (1 + self._staying)) * (1 + ROUNDING))
+
+    def longer_us(self, box: Box) -> float:
+        """How much longer the streams that stay wait in the box, at least."""
+        return float(self._staying @ (box.low_us - self._calm_us))
 
     def waits_us(self, brought: Floats) -> Floats:
         """(R,) how long a use waits where all together bring (2, R): utilisation, rate * time^2."""
         return np.asarray(np.maximum(self._least_us, wait_us(*(self._stay + brought))))
 
     def crossed(self, rows: Sequence[Row]) -> list[int]:
-        """Where these rows meet, and no place is known to be crowded."""
-        met = list[int]()
+        """Where these rows meet, or one meets who stays, and no place is known to be crowded."""
+        met = Counter[int]()
         for stream, row in enumerate(rows):
-            spots = self._spots(stream, row) if row else []
-            met += [int(uses.place[uses.spot(at)]) for uses, at in spots]
-        places, counts = np.unique([place for place in met if place >= 0], return_counts=True)
-        return [place for place in places[counts > 1].tolist() if place not in self.ids]
+            met.update(int(uses.place[uses.spot(at)]) for uses, at in (self._spots(stream, row) if row else ()))
+        stays = {place for chain in self._chains for place in chain.stay}
+        return sorted(at for at, uses in met.items() if at >= 0 and (uses > 1 or at in stays) and at not in self.ids)
 
     def see(self, stream: int, row: Row) -> bool:
         """Takes a row up; whether it was not known."""
@@ -138,14 +143,17 @@ class Levels:
         return True
 
     def mixed(self, box: Box, shares: Floats) -> tuple[Floats, Floats, Floats]:
-        """Of rows in these shares, (2, R) what they bring together, (R,) how many uses that is, and what they wait."""
+        """Of rows in these shares, (2, R) what they bring together; (R,) how many use what they use, those that stay
+        with them, and what these are said to wait in the box.
+        """
         brought, (uses, paid) = np.zeros((2, len(self.ids))), np.zeros((2, len(self.ids)))
         for share, column in zip(shares.tolist(), self._columns.values(), strict=False):
             for place, alone, rho, square in column.uses if share else ():
                 brought[:, place] += share * rho, share * square
                 uses[place] += share
                 paid[place] += share * max(float(box.low_us[place]), alone)
-        return brought, uses, paid
+        beside = np.where(uses > 0, self._staying, 0.0)
+        return brought, uses + beside, paid + beside * box.low_us
 
     def largest(self, shares: Floats) -> list[Row]:
         """The row of each stream that has the largest share."""
@@ -162,7 +170,7 @@ class Levels:
         shares, hope_us = np.empty(0), np.inf
         for turn in range(TURNS):
             streams, rows = self._cheapest(box, charges)
-            bound = float(streams.sum() - charges @ self._room(box.high_us))
+            bound = float(streams.sum() - charges @ self._room(box.high_us)) + self.longer_us(box)
             if bound > best.bound_us:
                 best = Relaxed(bound, charges, streams, shares)
             if best.bound_us >= below_us or hope_us - best.bound_us < CLOSE * below_us:
@@ -174,7 +182,7 @@ class Levels:
             if found.x is None:  # HiGHS could not solve it: the bound holds as it is
                 break
             charges = np.asarray(np.maximum(-found.ineqlin.marginals, 0.0) / self._room(box.high_us))
-            shares, hope_us = found.x[: -len(self.ids)], float(found.fun)
+            shares, hope_us = found.x[: -len(self.ids)], float(found.fun) + self.longer_us(box)
         return replace(best, shares=shares)
 
     def exact(self, box: Box, relaxed: Relaxed, below_us: float, not_these: Sequence[Sequence[Row]], most: int) -> Best:
@@ -186,12 +194,12 @@ class Levels:
         left = self._left(box, relaxed, max(below_us - relaxed.bound_us, 0.0) + ROUNDING * below_us, most)
         waited, brings = self._matrices(box, [self._columns[one] for one in left])
         again = np.array([[rows[stream] == row for stream, row in left] for rows in not_these], dtype=float)
-        streams = len(self.others_us)
+        streams, longer = len(self.others_us), self.longer_us(box)
         one = csr_array((np.ones(len(left)), ([stream for stream, _ in left], range(len(left)))), (streams, len(left)))
         limits = [
             LinearConstraint(one, 1.0, 1.0),
             LinearConstraint(brings, -np.inf, 1 + ROUNDING),
-            LinearConstraint(waited[None], -np.inf, below_us),  # what is not better is no matter
+            LinearConstraint(waited[None], -np.inf, below_us - longer),  # what is not better is no matter
             *([LinearConstraint(again, -np.inf, streams - 1.0)] if len(again) else []),
         ]
         found = milp(
@@ -206,7 +214,7 @@ class Levels:
         picked: list[Row] = [()] * streams
         for (stream, row), on in zip(left, () if found.x is None else found.x > 1 / 2, strict=False):
             picked[stream] = row if on else picked[stream]
-        least = relaxed.bound_us if found.mip_dual_bound is None else float(found.mip_dual_bound)
+        least = relaxed.bound_us if found.mip_dual_bound is None else float(found.mip_dual_bound) + longer
         return Best(least, () if found.x is None else tuple(picked))
 
     def _left(self, box: Box, relaxed: Relaxed, slack_us: float, most: int) -> list[tuple[int, Row]]:

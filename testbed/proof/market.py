@@ -7,6 +7,7 @@ company costs than the cheapest is how much dearer at least any set with it is.
 """
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 from controller.chain import Indices
+from controller.cost import NOBODY
 from controller.table import Floats, Row
 from testbed.proof.chains import Chains, Uses
 from testbed.proof.companies import below, cheapest
@@ -106,7 +108,7 @@ class Market:
         """All places that are registered, by now."""
         for place, (_, rho, square) in self._registered[len(self.places) :]:
             a, b = divmod(place, len(self._backlog_us))
-            stay = self._stay.get(place, (0.0, 0.0, 0.0))[:2]
+            stay = self._stay.get(place, NOBODY)
             self.places.append(Place(rho, square, stay, float(self._backlog_us[a]) if a == b else 0.0))
         self.refresh()
 
@@ -237,6 +239,12 @@ class Market:
             parts[r] = parts[r][was]
         self.refresh()
         return np.concatenate([*parts, [0.0]])
+
+    def crossed(self, bills: Sequence[Bill]) -> list[int]:
+        """Where several streams may meet, or one twice, or one who stays, and do not pay yet."""
+        crossed = Counter(place for _, place in {(bill.stream, place) for bill in bills for place in bill.free})
+        again = {place for bill in bills for place, count in Counter(bill.free).items() if count > 1}
+        return sorted(again.union(place for place, count in crossed.items() if count > 1 or place in self._stay))
 
     def open(self, prices: Floats, ids: Sequence[int], below_us: float) -> Floats:
         """Lets uses of more places pay, and of those that were opened in other parts; the prices with theirs."""

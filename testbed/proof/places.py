@@ -50,13 +50,13 @@ class Place:
 
     rho: Floats  # (U,) utilisation, ascending
     square: Floats  # (U,) rate * time^2
-    stay: tuple[float, float]  # the same two of the streams that stay
+    stay: tuple[float, float, float]  # the same two of the streams that stay, and how many uses they have
     least_us: float  # every use waits at least this
     first: Indices = field(init=False)  # (G,) the least use of each kind; where one begins, one always will
     kind: Indices = field(init=False)  # (U,)
     amounts: Floats = field(init=False)  # (2, G) what uses of a kind bring at least
     companies: Floats = field(init=False)  # (C, G)
-    cost_us: Floats = field(init=False)  # (C,) what all of a company wait
+    cost_us: Floats = field(init=False)  # (C,) what all of a company wait, and those that stay because of them
     listed: bool = field(init=False, default=True)
     most_uses: int = field(init=False, default=0)  # of all kinds together
     limits: tuple[Limit, ...] = field(init=False, default=())  # that listed companies keep already
@@ -79,9 +79,18 @@ class Place:
         return self.wait_us(*self.amounts)
 
     def waits_us(self, companies: Floats) -> Floats:
-        """(C,) what all of each wait."""
-        rho, square = self.amounts @ companies.T
-        return np.asarray(companies.sum(axis=1) * self.wait_us(rho, square))
+        """(C,) what all of each wait, and those that stay because of them."""
+        return self.together_us(companies.sum(axis=1), *(self.amounts @ companies.T))
+
+    def together_us(self, uses: Floats, rho: Floats, square: Floats) -> Floats:
+        """The same of so many uses that bring so much together."""
+        staying = self.stay[2]
+        return np.asarray((uses + staying) * self.wait_us(rho, square) - staying * self.calm_us)
+
+    @property
+    def calm_us(self) -> float:
+        """What those that stay wait when nobody else is there."""
+        return float(self.wait_us(np.zeros(1), np.zeros(1))[0])
 
     def cost_of(self, company: Floats) -> float:
         return float(self.waits_us(company[None])[0])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from controller.cost import UNREACHABLE_US, Forecast
+from controller.cost import UNREACHABLE_US, Forecast, Outlook
 from controller.memory import overfull
 from controller.model import Latency, NodeStates, Problem, Snapshot
 from controller.policies.wishes import wished
@@ -35,13 +35,13 @@ class NotProvable(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Question:
-    """How low can the sum of the latencies of the streams looked at be, the others staying where they are?"""
+    """How low can the latencies of the streams looked at be, with what the others, which stay, wait longer?"""
 
     problem: Problem  # with the pins and vetoes of the experiment, and the zones that held then
     snapshot: Snapshot
     looked: tuple[str, ...]  # the streams that the bound is about
     rows: Rows  # where the chosen candidate has all streams
-    cost_us: int  # the sum of latencies that it predicts, each in four rounded parts
+    cost_us: int  # the sum of what it predicts, each latency in four rounded parts
 
 
 def recalled(run: Path, record: Mapping[str, Any]) -> Question:
@@ -81,10 +81,14 @@ def _question(run: Path, record: Mapping[str, Any]) -> Question:
         raise NotProvable("its policy does not say where it has every stream, and how fast")
     if not all(table.permits(stream, rows[stream]) for stream in looked):
         raise NotProvable("privacy, a pin or a veto forbids where a stream stays")
-    latencies = Forecast(table, snapshot).latencies(rows, looked)
+    forecast = Forecast(table, snapshot)
+    latencies = forecast.latencies(rows, looked)
     if not all(_same(latency, chosen["predicted"][stream]) for stream, latency in latencies.items()):
         raise NotProvable("its predictions are not of what was seen: the policy looks ahead, or reckons otherwise")
-    return Question(problem, snapshot, looked, rows, sum(latency.total_us for latency in latencies.values()))
+    outlook = Outlook(forecast, {}, {s: row for s, row in rows.items() if s not in looked})
+    others_us = round(outlook.others_us({s: rows[s] for s in looked}))
+    total_us = sum(latency.total_us for latency in latencies.values())
+    return Question(problem, snapshot, looked, rows, total_us + others_us)
 
 
 def _chosen(record: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -109,7 +109,8 @@ def _gap(gap: float | None) -> str:
 
 def _proof(record: Record, proof: Mapping[str, Any]) -> Iterator[str]:
     chosen = next(candidate for candidate in record["candidates"] if not candidate["why_not"])
-    beside = ", the streams not looked at staying" if chosen["nodes"].keys() - chosen["predicted"].keys() else ""
+    others = chosen["nodes"].keys() - chosen["predicted"].keys()
+    beside = ", the streams not looked at staying, their longer waits counted" if others else ""
     least, better = f"no placement is below {_ms(proof['bound_us'])}{beside}", proof["better"]
     # what was weighed, and lost for another reason, stands below with all its parts
     weighed = [c["name"] for c in record["candidates"] if better and c["nodes"] == {**chosen["nodes"], **better}]
@@ -136,10 +137,16 @@ def _percent(share: float) -> str:
 
 def _candidate(candidate: Mapping[str, Any], bound: int) -> Iterator[str]:
     apart = candidate.get("parts") or {}
-    total = sum(parts["total_us"] for parts in candidate["predicted"].values())
-    above = total + sum(apart[s]["weighed_us"] - candidate["predicted"][s]["queue_us"] for s in apart)
-    said = _ms(total) + (
-        f", {100 * (above / bound - 1):.1f} % above the bound" if 0 < bound <= above < UNREACHABLE_US else ""
+    total, others_us = (
+        sum(parts["total_us"] for parts in candidate["predicted"].values()),
+        candidate.get("others_us", 0),
+    )
+    above = total + others_us + sum(apart[s]["weighed_us"] - candidate["predicted"][s]["queue_us"] for s in apart)
+    longer = f", others wait {_ms(others_us)} longer" if others_us else ""
+    said = (
+        _ms(total)
+        + longer
+        + (f", {100 * (above / bound - 1):.1f} % above the bound" if 0 < bound <= above < UNREACHABLE_US else "")
     )
     moved = (
         f", moves {candidate['move_bytes'] / 1e6:.1f} MB in {_ms(candidate['move_us'])}"

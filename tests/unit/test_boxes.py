@@ -18,7 +18,7 @@ from testbed.proof.certificate import Attempt, Crowded, certify
 from testbed.proof.chains import chains_of
 from testbed.proof.levels import Box, Levels
 from testbed.proof.search import NONE
-from tests.unit.test_proof import case, latency_us, periods, solved
+from tests.unit.test_proof import case, cost_us, latency_us, periods, solved
 
 
 class Small:
@@ -117,7 +117,7 @@ def test_cases_of_boxes_find_what_brute_force_finds():
     for seed, (made, scene, forecast, looked, start, least, _) in solved(40):
         found = certify(made, scene, looked, start, attempts=[Crowded(400)])
         assert found.bound_us <= least * (1 + 1e-9), seed
-        reached = latency_us(forecast, scene, looked, {**start, **found.rows})
+        reached = cost_us(forecast, scene, looked, {**start, **found.rows})
         assert found.found_us == pytest.approx(reached, abs=1e-3) and found.found_us >= least * (1 - 1e-9), seed
         assert found.open or found.found_us <= least * (1 + 2e-6), seed
         closed += not found.open

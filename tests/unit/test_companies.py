@@ -15,9 +15,8 @@ SEEDS, MOST_USES = 40, 5
 def place(seed):
     draw = np.random.default_rng(seed)
     rho = np.sort(draw.uniform(0, draw.choice([0.1, 0.3, 0.8]), 30))
-    one = Place(
-        rho, rho * rho * 400_000, (draw.uniform(0, 0.5), draw.uniform(0, 20_000.0)), draw.choice([0.0, 1_500.0])
-    )
+    stay = draw.uniform(0, 0.5), draw.uniform(0, 20_000.0), float(seed % 3)
+    one = Place(rho, rho * rho * 400_000, stay, draw.choice([0.0, 1_500.0]))
     one.gather(np.inf, MOST_USES)
     return one, draw
 

@@ -14,7 +14,7 @@ from controller.model import Model
 from controller.planner import Planner
 from controller.table import tabulate
 from testbed.proof import certificate, market, places
-from testbed.proof.certificate import NotPlaced, certify
+from testbed.proof.certificate import Attempt, Crowded, NotPlaced, certify
 from testbed.proof.chains import chains_of
 from testbed.proof.companies import cheapest
 from testbed.proof.market import Case, Market
@@ -34,6 +34,12 @@ def latency_us(forecast, snapshot, looked, rows):
         total += sum(max(float(snapshot.nodes[n].queue_us), float(wait_us(*load.nodes[n][:2]))) for n, *_ in use.nodes)
         total += sum(float(wait_us(*load.paths[way][:2])) for way, *_ in use.paths)
     return total
+
+
+def cost_us(forecast, snapshot, looked, rows):
+    """The same, and how much longer the other streams wait because of them."""
+    others = {stream: row for stream, row in rows.items() if stream not in looked}
+    return latency_us(forecast, snapshot, rows, rows) - latency_us(forecast, snapshot, others, others)
 
 
 def case(seed, sizes=((3, 3, 2), (3, 3, 3), (2, 4, 3), (4, 3, 2), (3, 4, 2))):
@@ -60,17 +66,17 @@ def case(seed, sizes=((3, 3, 2), (3, 3, 3), (2, 4, 3), (4, 3, 2), (3, 4, 2))):
     return made, scene, forecast, every, draw
 
 
-def solved(seeds):
-    """(seed, problem, scene, forecast, streams looked at, a placement, the least sum of latencies, and where it is)."""
+def solved(seeds, most_stay=False):
+    """(seed, problem, scene, forecast, streams looked at, a placement, the least cost, and where that is)."""
     for seed in range(seeds):
-        made, scene, forecast, every, draw = case(seed)
+        made, scene, forecast, every, draw = case(seed, *[((3, 3, 4), (4, 3, 5), (3, 4, 4))] * most_stay)
         if not all(every.values()):
             continue
         names = sorted(every)
-        kept = names[:1] if len(names) > 2 and draw.random() < 0.4 else []
+        kept = names[2:] if most_stay else names[:1] if len(names) > 2 and draw.random() < 0.4 else []
         looked, start = [s for s in names if s not in kept], {s: draw.choice(rows) for s, rows in every.items()}
         least, best = min(
-            (latency_us(forecast, scene, looked, rows := {**start, **dict(zip(looked, chosen, strict=True))}), n, rows)
+            (cost_us(forecast, scene, looked, rows := {**start, **dict(zip(looked, chosen, strict=True))}), n, rows)
             for n, chosen in enumerate(itertools.product(*(every[s] for s in looked)))
         )[::2]
         yield seed, (made, scene, forecast, looked, start, least, best)
@@ -93,11 +99,30 @@ def test_it_is_what_brute_force_finds(monkeypatch, hasty, most):
         known = best if seed % 2 else start  # it may have to find it, or to say that there is nothing better
         found = certify(made, scene, looked, known, attempts=attempts)
         assert found.bound_us <= least * (1 + 1e-9), seed
-        reached = latency_us(forecast, scene, looked, {**start, **found.rows})
+        reached = cost_us(forecast, scene, looked, {**start, **found.rows})
         assert found.found_us == pytest.approx(reached, abs=1e-3) and found.found_us >= least * (1 - 1e-9), seed
         assert found.open or found.found_us <= least * (1 + 2e-6), seed
         closed += not found.open
     assert closed >= 20 and bool(cases) == hasty and bool(searched) == bool(most)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "most"),
+    [(Attempt(12, False), 200_000), (Attempt(12, True), 3), (Crowded(400), 0)],
+    ids=["companies are listed", "hardly any are", "boxes"],
+)
+def test_how_much_longer_others_wait_counts(monkeypatch, attempt, most):
+    monkeypatch.setattr(places, "MOST", most)
+    monkeypatch.setattr(market, "LISTED", most)
+    longer = tried = 0
+    for seed, (made, scene, forecast, looked, start, least, best) in solved(16, most_stay=True):
+        tried += 1
+        found = certify(made, scene, looked, start, attempts=[attempt])
+        assert not found.open and found.bound_us <= least * (1 + 1e-9), seed
+        reached = cost_us(forecast, scene, looked, {**start, **found.rows})
+        assert found.found_us == pytest.approx(reached, abs=1e-3) and found.found_us == pytest.approx(least, rel=2e-6)
+        longer += least > latency_us(forecast, scene, looked, best) * (1 + 1e-4)
+    assert tried >= 14 and longer >= 12
 
 
 def test_no_prices_give_a_bound_that_is_too_high():
@@ -135,7 +160,7 @@ def test_no_prices_give_a_bound_that_is_too_high():
 def place(seed):
     draw = np.random.default_rng(seed)
     rho = np.sort(draw.uniform(0, 0.2, 30))
-    return Place(rho, rho * rho * 400_000, (0.1, 9_000.0), 1_500.0)
+    return Place(rho, rho * rho * 400_000, (0.1, 9_000.0, 2.0), 1_500.0)
 
 
 def test_all_companies_below_a_limit_are_listed_and_none_when_kinds_are_split():
@@ -244,7 +269,7 @@ def test_some_of_many_streams_in_a_large_network():
     plan = planner.plan(scene, names[:3], {}, rows)
     found = certify(made, scene, names[:3], plan.rows)
     assert not found.open and set(found.rows) == set(names[:3])
-    assert found.found_us <= latency_us(Forecast(planner.table, scene), scene, names[:3], plan.rows) + 1e-3
+    assert found.found_us <= cost_us(Forecast(planner.table, scene), scene, names[:3], plan.rows) + 1e-3
 
 
 def test_streams_that_are_nowhere_are_refused():

@@ -132,6 +132,10 @@ def test_the_question_is_of_the_streams_that_were_looked_at(tmp_path):
     folder, records = decided(tmp_path / "run", "policy.breadth=1")
     question = recalled(folder, records[1])
     assert len(question.looked) == 1 and set(question.rows) == {"cam.ue1", "cam.ue2", "cam.ue3"}
+    kept = records[1]["candidates"][0]  # where all are on one node
+    asked = recalled(folder, records[1] | {"candidates": [kept | {"why_not": ""}]})
+    predicted_us = sum(parts["total_us"] for parts in kept["predicted"].values())
+    assert kept["others_us"] > 0 and asked.cost_us == predicted_us + kept["others_us"]
 
 
 def without(decision, *fields, **changes):

@@ -137,7 +137,18 @@ def test_a_proof_says_when_some_streams_were_not_looked_at(records):
     kept, chosen = (dict(candidate) for candidate in record["candidates"][:2])
     chosen["predicted"] = {"s": chosen["predicted"]["s"]}
     text = "\n".join(detail(record | {"candidates": [kept, chosen], "proof": proof()}))
-    assert "no placement is below 100.0 ms, the streams not looked at staying: the chosen" in text
+    said = "no placement is below 100.0 ms, the streams not looked at staying, their longer waits counted: the chosen"
+    assert said in text
+
+
+def test_how_much_longer_others_wait_is_said_and_in_the_gap(records):
+    record = pick(decisions(records), None)
+    kept, chosen = (dict(candidate) for candidate in record["candidates"][:2])
+    lines = list(detail(record | {"candidates": [kept, chosen | {"others_us": 7_000}]}))
+    total_us = sum(parts["total_us"] for parts in chosen["predicted"].values())
+    share = 100 * ((total_us + 7_000) / record["lower_bound_us"] - 1)
+    said = f"{total_us / 1e3:.1f} ms, others wait 7.0 ms longer, {share:.1f} % above the bound"
+    assert any(said in line for line in lines) and sum("longer" in line for line in lines) == 1
 
 
 def call(*words):
