@@ -16,7 +16,7 @@ A `Row` is the placement of one stream as host positions, one for each block.
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import chain
 from typing import TypeVar
 
@@ -259,17 +259,6 @@ class Outlook:
         if found is None:
             found = self._totals[key] = self._forecast.total_us(rows, self._weights, self.under)
         return found
-
-    def others_us(self, rows: Rows) -> float:
-        """How much longer the streams that stay wait because of `rows`; whatever they weigh."""
-        return self._forecast.total_us(rows, dict.fromkeys(rows, 0.0), self._plain) if self.kept else 0.0
-
-    @cached_property
-    def _plain(self) -> Load:
-        """Of those that stay, when all weigh the same."""
-        if all(self._weights.get(stream, 1.0) == 1.0 for stream in self.kept):
-            return self.under
-        return self._forecast.load_of_many(self.kept, {})
 
     def latencies(self, rows: Rows, of: Iterable[str] | None = None) -> dict[str, Latency]:
         """Of all in `rows` when they are placed, or of some streams, those that stay too."""

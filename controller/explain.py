@@ -24,22 +24,24 @@ def recorded(problem: Problem, snapshot: Snapshot, decision: Decision) -> dict[s
         "epoch": decision.placement.epoch,
         "lower_bound_us": decision.lower_bound_us,
         "gap": gap(decision),
+        "weights": dict(decision.weights),
         "state": _state(problem, snapshot) if len(problem.hosts) <= WHOLE else None,
     }
 
 
 def gap(decision: Decision) -> float | None:
-    """How far the chosen candidate is above the lower bound, as a share; None when neither is known.
+    """How far the chosen candidate is above the lower bound, as a share; None when either is not known.
 
     Of streams placed by parts it is what their policies minimise: waiting is not in it, the share of the moves is.
     """
     chosen = next((c for c in decision.candidates if not c.why_not), None)
     if chosen is None or decision.lower_bound_us <= 0:
         return None
-    total = sum(latency.total_us for latency in chosen.predicted.values())
+    total = chosen.weighted_us
+    if total is None:
+        total = sum(latency.total_us for latency in chosen.predicted.values())
     if total >= UNREACHABLE_US:
         return None
-    total += chosen.others_us
     total += sum(parts.weighed_us - chosen.predicted[stream].queue_us for stream, parts in chosen.parts.items())
     # predictions are rounded in four parts, the rest once: so little below the bound is none
     rounding = decision.lower_bound_us - 2 * len(chosen.predicted) - 1 <= total < decision.lower_bound_us

@@ -205,7 +205,7 @@ class Candidate:
     move_bytes: int
     move_us: int
     why_not: str = ""  # empty for the chosen one
-    others_us: int = 0  # how much longer the streams that are not predicted wait because of those that are
+    weighted_us: int | None = None  # latencies by `Decision.weights`, and what others wait longer; None: their sum
     parts: Mapping[str, ByParts] = field(default_factory=dict)  # of streams that a policy places by parts of layers
 
 
@@ -216,4 +216,5 @@ class Decision:
     triggers: tuple[Trigger, ...]
     candidates: tuple[Candidate, ...]
     reason: str
-    lower_bound_us: int = 0  # of predicted latency + `others_us`; gap = chosen / bound - 1 (`explain.gap`); 0: none
+    lower_bound_us: int = 0  # of `weighted_us` of any placement; gap = chosen / bound - 1 (`explain.gap`); 0: none
+    weights: Mapping[str, float] = field(default_factory=dict)  # of streams that count more than once, or not at all

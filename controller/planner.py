@@ -11,9 +11,9 @@ stream's turn also counts what it makes the others wait, so every accepted turn 
      A handful goes on from the other start, and from all on one node; then come small changes of the whole (`search`).
 All work is bounded by counts, never by time: what is decided does not depend on the machine.
 
-`bound_us` is certified, and about the streams that are planned for: the sum of their latencies, and how much longer the
-others wait because of them. Others' load only adds waiting and takes memory, so that is never less than each of them
-alone needs, nor than 4. says. Where late streams weigh more 4. is about weights, and is divided by the greatest.
+`bound_us` is certified, and about the streams that are planned for: the weighted sum of their latencies, and how much
+longer the others wait because of them. Others' load only adds waiting and takes memory, so that is never less than each
+of them alone needs, nor than 4. says.
 
 A plan always fits beside the slices that are loaded now, because a move loads the new ones before it releases the
 old. A stream whose phone has no path to any host is *stranded*: no placement helps it, so it keeps what it has and
@@ -44,7 +44,7 @@ class Plan:
     rows: Mapping[str, Row] | None  # None: some stream that has paths fits nowhere
     stranded: tuple[str, ...]
     unplaced: tuple[str, ...]  # why `rows` is None
-    bound_us: float  # latencies of the streams planned for, and what they make others wait, are never below it together
+    bound_us: float  # weighted latencies of the streams planned for, and what they make others wait, are never less
     outlook: Outlook  # beside all the others
     whole: tuple[Rows, ...] = ()  # all of them on one node, for comparison
 
@@ -74,7 +74,8 @@ class Planner:
         scene = Scene(self.table, snapshot, order, current, objective=self.objective, known=forecast)
         stranded = tuple(s for s in order if s in scene.cut_off)
         free = [s for s in order if s not in stranded]
-        bound = sum(scene.alone[s].least_us for s in free if scene.alone[s].least_us < float("inf"))
+        alone = {s: weights.get(s, 1.0) * scene.alone[s].least_us for s in free}
+        bound = sum(least_us for least_us in alone.values() if least_us < float("inf"))
         turn = Turn(scene, free, weights_without(weights, stranded), current)
         whole = tuple({**turn.kept, **rows} for rows in self.together(snapshot, free, turn.kept, current))
         starts, unplaced = self._starts(turn, free, whole)

@@ -102,7 +102,7 @@ class Turn:
         self._asked: tuple[Together, list[str]] | None = None
         self.bounded = False  # `together` was asked
         self.least_us = (
-            0.0  # the latencies of the free streams, and what they make others wait, are never less together
+            0.0  # the weighted latencies of the free streams, and what they make others wait, are never less
         )
         self._worth: dict[object, float] = {}
         self._usable: dict[tuple[str, Row], bool] = {}
@@ -237,7 +237,7 @@ class Turn:
         found = asked.found(known, scene.forecast.load(rows, self._weights, base=near))
         if asked.sure:
             self._asked = asked, order
-            self.least_us = found.least_us / max([1.0, *self._weights.values()])
+            self.least_us = found.least_us
             self.goal_us = max(self.goal_us, found.least_us * (1 + CLOSE))
         return dict(zip(order, found.rows, strict=True)) if found.rows else None
 

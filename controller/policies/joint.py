@@ -116,13 +116,14 @@ class Joint:
             outlook = Outlook(forecast, weights, {s: row for s, row in rows.items() if s not in order})
         view = View(snapshot, forecast, rows, weights, tuple(order), forbidden, outlook, names)
         keep = self._candidate(view, "keep", rows)
-        bound = round(plan.bound_us)
+        apart = {stream: weight for stream, weight in sorted(weights.items()) if weight != 1.0}
+        draft = Decision("KEEP", current, triggers, (), "", round(plan.bound_us), apart)
         if plan.rows is None or len(plan.stranded) == len(order):
             who = ", ".join(plan.unplaced or plan.stranded)
             reason = f"no permitted node with a path and the memory for: {who}"
-            return Decision("INFEASIBLE", current, triggers, (keep,), reason, bound)
+            return replace(draft, action="INFEASIBLE", candidates=(keep,), reason=reason)
         best = self._fewer_moves(view, plan.rows)
-        return self._weigh(view, plan, best, keep, Decision("KEEP", current, triggers, (), "", bound))
+        return self._weigh(view, plan, best, keep, draft)
 
     def _few(self, forecast: Forecast, rows: Rows, order: list[str], first: set[str]) -> list[str]:
         """All streams if they are few, else those it is about, else those that are slowest."""
@@ -256,8 +257,8 @@ class Joint:
         found = self._latencies(view, rows)
         predicted = {s: found[s] for s in sorted(found)}
         nodes = {**view.names, **{s: self._table.names(rows[s]) for s in view.looked}}
-        others_us = round(view.outlook.others_us({s: rows[s] for s in view.looked}))
-        return Candidate(name, nodes, predicted, size, time, others_us=others_us)
+        weighted_us = round(view.outlook.total_us({s: rows[s] for s in view.looked}))
+        return Candidate(name, nodes, predicted, size, time, weighted_us=weighted_us)
 
     def _total(self, view: View, rows: Rows) -> float:
         """The objective: of the streams looked at, and what they make the others wait."""

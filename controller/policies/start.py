@@ -66,7 +66,8 @@ def start(planner: Planner, snapshot: Snapshot, pinned: Rows) -> Decision:
         return Decision("INFEASIBLE", Placement(0, {}), trigger, (), trouble)
     predicted = predict(planner.table, snapshot, rows)
     nodes = named(planner.table, rows)
-    chosen = Candidate("placement" if pinned else "optimum", nodes, predicted, 0, 0)
+    weighted_us = round(planner.total_us(snapshot, rows, {}))
+    chosen = Candidate("placement" if pinned else "optimum", nodes, predicted, 0, 0, weighted_us=weighted_us)
     reason = "start: as the experiment asks" if pinned else "start: optimum of what is known"
     return Decision("RESPLIT", Placement(1, nodes), trigger, (chosen,), reason, round(plan.bound_us))
 

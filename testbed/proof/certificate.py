@@ -8,19 +8,19 @@ little, and for the best set of the rows seen, until nothing of it is rounded; p
 too. When that changes nothing, all rows that may still be in a cheaper set are listed, and the best set of them is
 found in the same way (`search`). A patient attempt does not list the companies of each place, but searches for them.
 
-All work is bounded by counts, never by time. A proof is about the sum of predicted latencies of the streams that were
-looked at, and of how much longer the others, which stay where they are, wait because of them. Memory is no matter:
-where it is short the bound holds, but is perhaps not met.
+All work is bounded by counts, never by time. A proof is about the weighted sum of predicted latencies of the streams
+that were looked at, and of how much longer the others, which stay where they are, wait because of them. Memory is no
+matter: where it is short the bound holds, but is perhaps not met.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
 
 import numpy as np
 
-from controller.cost import UNREACHABLE_US, Forecast, backlog_us
+from controller.cost import UNREACHABLE_US, Forecast, Load, backlog_us
 from controller.model import Problem, Snapshot
 from controller.table import Floats, Row, Rows, Table, tabulate
 from testbed.proof.boxes import Boxes
@@ -35,7 +35,7 @@ ROUNDS = 40
 NEAR = 3e-6  # of the whole: rows so near the cheapest at some prices are told apart
 FINE = 1e-9  # uses that are so near are one
 CLOSE = 1e-6  # a gap that is rounding
-RATES = 4  # of more different ones there are too many companies: boxes are better
+RATES = 4  # of more different ones, as of streams that count more than others, companies are too many: only boxes
 CROWDED, OTHERS = "too many uses of one place", "rows over other nodes may be better"
 
 
@@ -88,56 +88,64 @@ def certify(
     looked: Sequence[str],
     rows: Rows,
     *,
+    weights: Mapping[str, float] | None = None,
     known_us: float = 0.0,
     attempts: Sequence[Attempt | Crowded] = ATTEMPTS,
     so_far: Callable[[float], None] | None = None,
 ) -> Certificate:
     """The best placement of the streams `looked`, all others of `rows` staying; begins with theirs in `rows`.
 
-    `known_us`: a bound that is known from elsewhere. `so_far` is told, in long proofs, by what share `rows` can be
-    above the optimum as far as is known. Raises NotPlaced.
+    `weights`: how often streams count that do not count once. `known_us`: a bound that is known from elsewhere.
+    `so_far` is told, in long proofs, by what share `rows` are above the optimum at most. Raises NotPlaced.
     """
     table = tabulate(problem)
     if missing := [s for s in looked if s not in rows or not table.permits(s, rows[s])]:
         raise NotPlaced(f"not placed, or where it may not be: {', '.join(missing)}")
-    proof = _Proof(table, snapshot, looked, rows)
-    proof.sure_us, start_us = known_us, proof.found_us
-    if start_us >= UNREACHABLE_US:
+    forecast, every = Forecast(table, snapshot), {s: (weights or {}).get(s, 1.0) for s in rows}
+    if any(forecast.use(s, rows[s]).moving_us >= UNREACHABLE_US for s in looked):
         raise NotPlaced("a stream that was looked at is where it cannot be reached")
+    if any(every[s] <= 0 for s in looked):
+        raise NotPlaced("a stream that was looked at counts for nothing")
+    scale = max(every[s] for s in looked)  # if they count the same they count once from here on
+    every = {s: weight / scale for s, weight in every.items()}
+    stay = forecast.load({s: row for s, row in rows.items() if s not in looked}, every)
+    proof = _Proof(table, snapshot, rows, stay, {s: every[s] for s in looked})
+    proof.sure_us, start_us = known_us / scale, proof.found_us
     for bound in proof.bounds_us(attempts):
         if so_far and 0 < bound < proof.found_us * (1 - CLOSE):
             so_far(start_us / bound - 1)
     bound = min(proof.sure_us, proof.found_us)
     why = "" if proof.found_us <= bound * (1 + CLOSE) else proof.why
-    return Certificate(bound, proof.found_us, start_us, dict(zip(proof.streams, proof.rows, strict=True)), why)
+    found = dict(zip(proof.streams, proof.rows, strict=True))
+    return Certificate(scale * bound, scale * proof.found_us, scale * start_us, found, why)
 
 
 class _Proof:
     """`rows` are the best known, in the order of `streams`; no placement costs less than `sure_us`.
 
-    `why`: what ended the search early.
+    `weights` are of the streams looked at; `why`: what ended the search early.
     """
 
-    def __init__(self, table: Table, snapshot: Snapshot, looked: Sequence[str], rows: Rows) -> None:
+    def __init__(self, table: Table, snapshot: Snapshot, rows: Rows, stay: Load, weights: Mapping[str, float]) -> None:
         self._forecast, self._backlog = Forecast(table, snapshot), backlog_us(snapshot)
-        self._stay = self._forecast.load({s: row for s, row in rows.items() if s not in looked}, {})
+        self._stay, self._weights = stay, weights
         # anew for each market, which notes in them where its prices stand
-        self._chains: Callable[[], list[Chains]] = lambda: chains_of(table, snapshot, looked, rows, self._stay)
-        self.streams = [s for members in table.by_model(looked) for s in members]
-        self._rates = len({table.streams[s].period_us for s in looked})
+        self._chains: Callable[[], list[Chains]] = lambda: chains_of(table, snapshot, rows, stay, weights=weights)
+        self.streams = [s for members in table.by_model([*weights]) for s in members]
+        self._alike = len(set(weights.values())) == 1 and len({table.streams[s].period_us for s in weights}) <= RATES
         self.rows, self.why = [rows[s] for s in self.streams], ""
         self.found_us, self.sure_us, self._least_us = self._total_us(self.rows), 0.0, 0.0
 
     def _total_us(self, rows: Sequence[Row]) -> float:
-        """Sum of the predicted latencies, and of what those that stay wait longer; not rounded."""
-        return self._forecast.total_us(dict(zip(self.streams, rows, strict=True)), {}, self._stay)
+        """The weighted sum of the predicted latencies, and of what those that stay wait longer; not rounded."""
+        return self._forecast.total_us(dict(zip(self.streams, rows, strict=True)), self._weights, self._stay)
 
     def bounds_us(self, attempts: Sequence[Attempt | Crowded]) -> Iterator[float]:
         """What is sure by and by; takes up better rows where they are found."""
         for attempt in attempts:
             if self.sure_us >= self.found_us * (1 - CLOSE):
                 break
-            if isinstance(attempt, Attempt) and self._rates > RATES:
+            if isinstance(attempt, Attempt) and not self._alike:
                 self.why = self.why or CROWDED
                 continue
             self.why, self._least_us = "", 0.0

@@ -5,7 +5,7 @@ for it instead, or, at places where nobody meets, what it waits alone. Prices of
 entry is 0.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -29,18 +29,19 @@ class Uses:
     rho: Floats  # utilisation
     square: Floats  # rate * time^2
     alone_us: Floats  # the wait when none of the other free streams is there
+    weight: Floats  # (B, 1, ...) how often the waits of a stream count
     use: Indices = field(init=False)  # among all uses of all places that are registered, -1: it is not
     price: Indices = field(init=False)  # where its price stands, -1: it has none
     _fixed_us: Floats = field(init=False)
 
     def __post_init__(self) -> None:
         self.use = np.full(self.rho.shape, -1)
-        self.price, self._fixed_us = self.use, self.us + self.alone_us
+        self.price, self._fixed_us = self.use, self.us + self.weight * self.alone_us
 
     def reprice(self, price: Indices) -> None:
         """(uses registered,) where the price of each stands now."""
         self.price = np.append(price, -1)[self.use]
-        self._fixed_us = self.us + np.where(self.use < 0, self.alone_us, 0.0)
+        self._fixed_us = self.us + np.where(self.use < 0, self.weight * self.alone_us, 0.0)
 
     def priced(self, prices: Floats) -> Floats:
         return self._fixed_us + prices[self.price]
@@ -56,17 +57,23 @@ class Uses:
 
 
 class Chains:
-    """B streams, P runs, K nodes, U kinds of cut. `beyond_us` (B,): rows that use any other node cost no less."""
+    """B streams, P runs, K nodes, U kinds of cut. `beyond_us` (B,): rows that use any other node cost no less.
 
-    def __init__(self, group: Group, snapshot: Snapshot, stay: Load, beyond_us: Sequence[float]) -> None:
-        self.group, self.streams, self.beyond_us = group, group.streams, np.array(beyond_us)
+    `weights` (B,) of the streams; they are in all costs, but for prices.
+    """
+
+    def __init__(
+        self, group: Group, snapshot: Snapshot, stay: Load, beyond_us: Sequence[float], weights: Floats
+    ) -> None:
+        self.group, self.streams, self.weights = group, group.streams, weights
+        self.beyond_us = np.array(beyond_us) * weights
         self._hosts = hosts = len(group.table.memory)
         self.stay = {n * (hosts + 1): parts for n, parts in stay.nodes.items()}
         self.stay |= {a * hosts + b: parts for (a, b), parts in stay.paths.items()}
         self._backlog = backlog_us(snapshot)
         streams = range(len(self.streams))
         self.period_us = np.array([float(group.table.streams[s].period_us) for s in self.streams])
-        self._costs = group.costs(streams, [Load()] * len(streams), [1.0] * len(streams))
+        self._costs = group.costs(streams, [Load()] * len(streams), weights.tolist())
         self.run, self.hop, self.way = self._runs(), self._hops(), self._ways()
 
     @property
@@ -111,7 +118,8 @@ class Chains:
             np.where(place >= 0, np.maximum(least, wait_us(there[0] + rho, there[1] + square)), 0.0)
             for there in (np.zeros_like(stay), stay)
         )
-        return Uses(cost_us - before, place, rho, square, beside)
+        weight = self.weights.reshape(-1, *[1] * (rho.ndim - 1))
+        return Uses(cost_us - weight * before, place, rho, square, beside, weight)
 
     def _stays(self, place: Indices) -> Floats:
         """(2, ...) utilisation and rate * time^2 of the streams that stay."""
@@ -201,10 +209,13 @@ def _rows_below(costs: Costs, b: int, limit: float, ready: Floats, after: Floats
             ahead += [(float(there[n]), j, int(n), longer) for n in np.flatnonzero(there + ready[j] < limit)]
 
 
-def chains_of(table: Table, snapshot: Snapshot, looked: Sequence[str], rows: Rows, stay: Load) -> list[Chains]:
-    """The streams by models, each with the nodes that are worth considering for it."""
+def chains_of(
+    table: Table, snapshot: Snapshot, rows: Rows, stay: Load, *, weights: Mapping[str, float]
+) -> list[Chains]:
+    """The streams of `weights`, by models, each with the nodes that are worth considering for it."""
     found = list[Chains]()
-    for streams in table.by_model(looked):
+    for streams in table.by_model([*weights]):
         front = frontier(table, snapshot, streams, [{table.source(s), *rows[s]} for s in streams])
-        found.append(Chains(Group(table, snapshot, streams, front.nodes), snapshot, stay, front.beyond_us))
+        group, weight = Group(table, snapshot, streams, front.nodes), np.array([weights[s] for s in streams])
+        found.append(Chains(group, snapshot, stay, front.beyond_us, weight))
     return found

@@ -43,6 +43,7 @@ def proven(run: Path, decision: Record, watcher: Watcher, attempts: Sequence[Att
         asked.snapshot,
         asked.looked,
         asked.rows,
+        weights=asked.weights,
         known_us=max(bounds) - ROUNDED_US,
         attempts=attempts,
         so_far=lambda gap: watcher.phase(

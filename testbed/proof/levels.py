@@ -68,6 +68,7 @@ class _Column:
 
     stream: int
     row: Row
+    weight: float  # of its waits
     fixed_us: float
     uses: tuple[tuple[int, float, float, float], ...]  # place, wait alone, rho, square
 
@@ -78,6 +79,7 @@ class Levels:
     def __init__(self, chains: Sequence[Chains], backlog_us: Floats, ids: Sequence[int]) -> None:
         self._chains, self._hosts, self._backlog_us = chains, len(backlog_us), backlog_us
         self.others_us = np.concatenate([chain.beyond_us for chain in chains])
+        self._weights = np.concatenate([chain.weights for chain in chains])
         self._firsts = np.cumsum([0, *(len(chain.streams) for chain in chains)]).tolist()
         self.ids: list[int] = []
         self._columns: dict[tuple[int, Row], _Column] = {}
@@ -108,7 +110,7 @@ class Levels:
             np.maximum.at(alone, of, np.broadcast_to(uses.alone_us, uses.us.shape)[can])
         free = Box(low, low)
         slack = max(below_us - float(self._cheapest(free, np.zeros(len(low)))[0].sum()), 0.0)
-        return Box(low, np.maximum(low, alone + slack / (1 + self._staying)) * (1 + ROUNDING))
+        return Box(low, np.maximum(low, alone + slack / (self._weights.min() + self._staying)) * (1 + ROUNDING))
 
     def longer_us(self, box: Box) -> float:
         """How much longer the streams that stay wait in the box, at least."""
@@ -131,6 +133,7 @@ class Levels:
         if (stream, row) in self._columns:
             return False
         fixed, paid = 0.0 if row else float(self.others_us[stream]), list[tuple[int, float, float, float]]()
+        weight = float(self._weights[stream])
         for uses, at in self._spots(stream, row) if row else ():
             spot = uses.spot(at)
             fixed, alone = fixed + float(uses.us[at]), float(uses.alone_us[spot])
@@ -138,20 +141,20 @@ class Levels:
                 place = self.ids.index(int(uses.place[spot]))
                 paid.append((place, alone, float(uses.rho[spot]), float(uses.square[spot])))
             else:
-                fixed += alone
-        self._columns[stream, row] = _Column(stream, row, fixed, tuple(paid))
+                fixed += weight * alone
+        self._columns[stream, row] = _Column(stream, row, weight, fixed, tuple(paid))
         return True
 
     def mixed(self, box: Box, shares: Floats) -> tuple[Floats, Floats, Floats]:
-        """Of rows in these shares, (2, R) what they bring together; (R,) how many use what they use, those that stay
-        with them, and what these are said to wait in the box.
+        """Of rows in these shares, (2, R) what they bring together; (R,) how many use what they use, by weight and with
+        those that stay, and what these are said to wait in the box.
         """
         brought, (uses, paid) = np.zeros((2, len(self.ids))), np.zeros((2, len(self.ids)))
         for share, column in zip(shares.tolist(), self._columns.values(), strict=False):
             for place, alone, rho, square in column.uses if share else ():
                 brought[:, place] += share * rho, share * square
-                uses[place] += share
-                paid[place] += share * max(float(box.low_us[place]), alone)
+                uses[place] += share * column.weight
+                paid[place] += share * column.weight * max(float(box.low_us[place]), alone)
         beside = np.where(uses > 0, self._staying, 0.0)
         return brought, uses + beside, paid + beside * box.low_us
 
@@ -253,7 +256,8 @@ class Levels:
         if uses:
             place, c, alone, rho, square = np.array(uses).T
             at = place.astype(int), c.astype(int)
-            np.add.at(costs, at[1], np.maximum(box.low_us[at[0]], alone))
+            weight = np.array([column.weight for column in columns])[at[1]]
+            np.add.at(costs, at[1], weight * np.maximum(box.low_us[at[0]], alone))
             np.add.at(brings, at, square + 2 * box.high_us[at[0]] * rho)
         return costs, np.minimum(brings / self._room(box.high_us)[:, None], TOO_MUCH)
 
@@ -274,7 +278,7 @@ class Levels:
 
         def priced(uses: Uses, at: Indices) -> Floats:
             brought = uses.square + 2 * high[at] * uses.rho
-            return np.asarray(uses.us + np.maximum(low[at], uses.alone_us) + charge[at] * brought)
+            return np.asarray(uses.us + uses.weight * np.maximum(low[at], uses.alone_us) + charge[at] * brought)
 
         return [
             chain.costs(*(priced(uses, at) for uses, at in zip(chain.uses, ats, strict=True)))

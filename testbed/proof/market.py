@@ -63,7 +63,7 @@ class Case:
 
 
 class Market:
-    """S streams of several groups; R places, first the nodes.
+    """S streams of several groups, each of which counts once; R places, first the nodes.
 
     `patient`: where a place has too many companies to be listed, they are searched for, which takes long. Else
     TooMany is raised when places are gathered, and kinds are not told apart that would make them so many.

@@ -1,7 +1,7 @@
 """What a decision of a finished run was about, from its plan and its record; and what a proof says of it.
 
     question = recalled(run, record)
-    found = certify(question.problem, question.snapshot, question.looked, question.rows)
+    found = certify(question.problem, question.snapshot, question.looked, question.rows, weights=question.weights)
     record["proof"] = told(question, found)
 
 No policy is built: what it decided stands in the record, and one from a file would be run.
@@ -35,13 +35,14 @@ class NotProvable(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Question:
-    """How low can the latencies of the streams looked at be, with what the others, which stay, wait longer?"""
+    """How low can the latencies of the streams looked at be, by weight, with what the others, who stay, wait longer?"""
 
     problem: Problem  # with the pins and vetoes of the experiment, and the zones that held then
     snapshot: Snapshot
     looked: tuple[str, ...]  # the streams that the bound is about
     rows: Rows  # where the chosen candidate has all streams
-    cost_us: int  # the sum of what it predicts, each latency in four rounded parts
+    weights: Mapping[str, float]  # how often streams count that do not count once
+    cost_us: float  # of the chosen candidate
 
 
 def recalled(run: Path, record: Mapping[str, Any]) -> Question:
@@ -81,14 +82,12 @@ def _question(run: Path, record: Mapping[str, Any]) -> Question:
         raise NotProvable("its policy does not say where it has every stream, and how fast")
     if not all(table.permits(stream, rows[stream]) for stream in looked):
         raise NotProvable("privacy, a pin or a veto forbids where a stream stays")
-    forecast = Forecast(table, snapshot)
+    forecast, weights = Forecast(table, snapshot), record.get("weights", {})
     latencies = forecast.latencies(rows, looked)
     if not all(_same(latency, chosen["predicted"][stream]) for stream, latency in latencies.items()):
         raise NotProvable("its predictions are not of what was seen: the policy looks ahead, or reckons otherwise")
-    outlook = Outlook(forecast, {}, {s: row for s, row in rows.items() if s not in looked})
-    others_us = round(outlook.others_us({s: rows[s] for s in looked}))
-    total_us = sum(latency.total_us for latency in latencies.values())
-    return Question(problem, snapshot, looked, rows, total_us + others_us)
+    outlook = Outlook(forecast, weights, {s: row for s, row in rows.items() if s not in looked})
+    return Question(problem, snapshot, looked, rows, weights, outlook.total_us({s: rows[s] for s in looked}))
 
 
 def _chosen(record: Mapping[str, Any]) -> Mapping[str, Any]:

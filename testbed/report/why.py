@@ -57,9 +57,11 @@ def detail(record: Record) -> Iterator[str]:
     for trigger in record["triggers"]:
         yield f"  triggered  {trigger['kind']} {trigger['subject']}: {_change(trigger)}"
     yield from _seen(record.get("seen") or {})
+    if weights := record.get("weights"):
+        yield f"  weights    {', '.join(f'{stream} counts {weight:g} times' for stream, weight in weights.items())}"
     bound, apart = record["lower_bound_us"], any(candidate.get("parts") for candidate in record["candidates"])
     if bound:
-        but = ", waiting not counted" if apart else ""
+        but = ", waiting not counted" if apart else _counted(record)
         yield f"  bound      no placement is below {bound / 1e3:.1f} ms{but}" + _gap(record["gap"])
     elif apart:
         yield "  bound      no bound"
@@ -109,9 +111,7 @@ def _gap(gap: float | None) -> str:
 
 def _proof(record: Record, proof: Mapping[str, Any]) -> Iterator[str]:
     chosen = next(candidate for candidate in record["candidates"] if not candidate["why_not"])
-    others = chosen["nodes"].keys() - chosen["predicted"].keys()
-    beside = ", the streams not looked at staying, their longer waits counted" if others else ""
-    least, better = f"no placement is below {_ms(proof['bound_us'])}{beside}", proof["better"]
+    least, better = f"no placement is below {_ms(proof['bound_us'])}{_counted(record)}", proof["better"]
     # what was weighed, and lost for another reason, stands below with all its parts
     weighed = [c["name"] for c in record["candidates"] if better and c["nodes"] == {**chosen["nodes"], **better}]
     if proof["open"]:
@@ -130,6 +130,13 @@ def _proof(record: Record, proof: Mapping[str, Any]) -> Iterator[str]:
         yield f"             {stream}: {_way(nodes)}"
 
 
+def _counted(record: Record) -> str:
+    """What is in the bound beside the latencies of the streams looked at."""
+    others = any(one["nodes"].keys() - one["predicted"].keys() for one in record["candidates"])
+    weighted = ", by weight" if record.get("weights") else ""
+    return weighted + (", the streams not looked at staying, their longer waits counted" if others else "")
+
+
 def _percent(share: float) -> str:
     """As fine as it must be to be seen."""
     return f"{100 * share:.{2 if share >= 1e-4 else 4}f} %"
@@ -137,17 +144,13 @@ def _percent(share: float) -> str:
 
 def _candidate(candidate: Mapping[str, Any], bound: int) -> Iterator[str]:
     apart = candidate.get("parts") or {}
-    total, others_us = (
-        sum(parts["total_us"] for parts in candidate["predicted"].values()),
-        candidate.get("others_us", 0),
-    )
-    above = total + others_us + sum(apart[s]["weighed_us"] - candidate["predicted"][s]["queue_us"] for s in apart)
-    longer = f", others wait {_ms(others_us)} longer" if others_us else ""
-    said = (
-        _ms(total)
-        + longer
-        + (f", {100 * (above / bound - 1):.1f} % above the bound" if 0 < bound <= above < UNREACHABLE_US else "")
-    )
+    total = sum(parts["total_us"] for parts in candidate["predicted"].values())
+    counts = candidate.get("weighted_us")
+    if counts is None or abs(counts - total) <= 2 * len(candidate["predicted"]) + 1:  # no more than was rounded
+        counts = total
+    above = counts + sum(apart[s]["weighed_us"] - candidate["predicted"][s]["queue_us"] for s in apart)
+    said = _ms(total) + (f", counted as {_ms(counts)}" if counts != total else "")
+    said += f", {100 * (above / bound - 1):.1f} % above the bound" if 0 < bound <= above < UNREACHABLE_US else ""
     moved = (
         f", moves {candidate['move_bytes'] / 1e6:.1f} MB in {_ms(candidate['move_us'])}"
         if candidate["move_bytes"]

@@ -28,7 +28,7 @@ class Small:
         made, self.scene, self.forecast, self.every, self.draw = case(seed)
         names, hosts = sorted(self.every), len(made.hosts)
         start = {s: self.draw.choice(rows) for s, rows in self.every.items()}
-        chains = chains_of(tabulate(made), self.scene, names, start, Load())
+        chains = chains_of(tabulate(made), self.scene, start, Load(), weights=dict.fromkeys(names, 1.0))
         self.order = [s for chain in chains for s in chain.streams]
         self.paths = [a * hosts + b for a, b in itertools.permutations(range(hosts), 2)]
         self.levels = Levels(chains, backlog_us(self.scene), [node * (hosts + 1) for node in range(min(nodes, hosts))])

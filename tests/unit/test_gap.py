@@ -146,28 +146,17 @@ def test_totals_beside_others_and_theirs_are_the_whole():
     assert whole == pytest.approx(sum(one.total_us for one in forecast.latencies(rows).values()), abs=8)
 
 
-def test_how_much_longer_others_wait_is_theirs_whatever_streams_weigh():
-    made, scene = instance(4, streams=3, period_us=60_000)
-    forecast, rows = Forecast(Planner(made).table, scene), {"s0": (0,) * 5, "s1": (1,) * 5, "s2": (0, 0, 1, 1, 1)}
-    kept, looked = {s: rows[s] for s in ("s0", "s1")}, {"s2": rows["s2"]}
-    longer_us = (
-        forecast.total_us(rows, {})
-        - forecast.total_us(kept, {})
-        - sum(forecast.spent_us(forecast.load(rows, {}), "s2", rows["s2"]))
-    )
-    for weights in ({}, {"s0": 4.0}, {"s2": 4.0}):
-        assert Outlook(forecast, weights, kept).others_us(looked) == pytest.approx(longer_us)
-    assert longer_us > 1_000 and Outlook(forecast, {}, {}).others_us(rows) == 0
-
-
-def test_what_others_wait_longer_is_in_the_gap():
+def test_the_gap_is_of_what_is_minimised():
+    """Late streams count more, and what the others wait longer counts."""
     many = street(count=6)
     policy = Joint(many, {"breadth": 2, "rest_s": 0, "cooldown_s": 0})
     first = policy.start(scene_of()).placement
     moved = policy.decide(scene_of(10_000_000, 900_000, latency={"s3": 130_000, "s4": 130_000}), first, ())
     keep, chosen = moved.candidates[:2]
-    assert keep.others_us > 0 and not chosen.why_not
+    assert moved.weights == {"s3": 4.0, "s4": 4.0} and not chosen.why_not
+    alone = {candidate.name: sum(us.total_us for us in candidate.predicted.values()) for candidate in (keep, chosen)}
+    assert all(candidate.weighted_us > 4 * alone[candidate.name] + 1_000 for candidate in (keep, chosen))
     for candidate in (keep, chosen):
         one = dataclasses.replace(moved, candidates=(dataclasses.replace(candidate, why_not=""),))
-        total = candidate.others_us + sum(latency.total_us for latency in candidate.predicted.values())
-        assert gap(one) == pytest.approx(max(total / moved.lower_bound_us - 1, 0), abs=1e-6)
+        assert gap(one) == pytest.approx(max(candidate.weighted_us / moved.lower_bound_us - 1, 0), abs=1e-6)
+    assert gap(moved) == 0

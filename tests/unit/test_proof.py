@@ -25,21 +25,22 @@ parted = Market.parted
 PERIODS_US = (60_000, 120_000, 250_000, 400_000, 1_000_000, 3_000_000)
 
 
-def latency_us(forecast, snapshot, looked, rows):
+def latency_us(forecast, snapshot, looked, rows, weights=None):
     """Of some streams together, not rounded, by the rules of controller/cost.py."""
     load, total = forecast.load(rows, {}), 0.0
     for stream in looked:
         use = forecast.use(stream, rows[stream])
-        total += use.moving_us
-        total += sum(max(float(snapshot.nodes[n].queue_us), float(wait_us(*load.nodes[n][:2]))) for n, *_ in use.nodes)
-        total += sum(float(wait_us(*load.paths[way][:2])) for way, *_ in use.paths)
+        waits = [max(float(snapshot.nodes[n].queue_us), float(wait_us(*load.nodes[n][:2]))) for n, *_ in use.nodes]
+        waits += [float(wait_us(*load.paths[way][:2])) for way, *_ in use.paths]
+        total += (weights or {}).get(stream, 1.0) * (use.moving_us + sum(waits))
     return total
 
 
-def cost_us(forecast, snapshot, looked, rows):
+def cost_us(forecast, snapshot, looked, rows, weights=None):
     """The same, and how much longer the other streams wait because of them."""
     others = {stream: row for stream, row in rows.items() if stream not in looked}
-    return latency_us(forecast, snapshot, rows, rows) - latency_us(forecast, snapshot, others, others)
+    every = latency_us(forecast, snapshot, rows, rows, weights)
+    return every - latency_us(forecast, snapshot, others, others, weights)
 
 
 def case(seed, sizes=((3, 3, 2), (3, 3, 3), (2, 4, 3), (4, 3, 2), (3, 4, 2))):
@@ -66,7 +67,7 @@ def case(seed, sizes=((3, 3, 2), (3, 3, 3), (2, 4, 3), (4, 3, 2), (3, 4, 2))):
     return made, scene, forecast, every, draw
 
 
-def solved(seeds, most_stay=False):
+def solved(seeds, most_stay=False, weights=None):
     """(seed, problem, scene, forecast, streams looked at, a placement, the least cost, and where that is)."""
     for seed in range(seeds):
         made, scene, forecast, every, draw = case(seed, *[((3, 3, 4), (4, 3, 5), (3, 4, 4))] * most_stay)
@@ -76,8 +77,12 @@ def solved(seeds, most_stay=False):
         kept = names[2:] if most_stay else names[:1] if len(names) > 2 and draw.random() < 0.4 else []
         looked, start = [s for s in names if s not in kept], {s: draw.choice(rows) for s, rows in every.items()}
         least, best = min(
-            (cost_us(forecast, scene, looked, rows := {**start, **dict(zip(looked, chosen, strict=True))}), n, rows)
-            for n, chosen in enumerate(itertools.product(*(every[s] for s in looked)))
+            (
+                cost_us(forecast, scene, looked, rows := {**start, **dict(zip(looked, each, strict=True))}, weights),
+                n,
+                rows,
+            )
+            for n, each in enumerate(itertools.product(*(every[s] for s in looked)))
         )[::2]
         yield seed, (made, scene, forecast, looked, start, least, best)
 
@@ -111,18 +116,34 @@ def test_it_is_what_brute_force_finds(monkeypatch, hasty, most):
     [(Attempt(12, False), 200_000), (Attempt(12, True), 3), (Crowded(400), 0)],
     ids=["companies are listed", "hardly any are", "boxes"],
 )
-def test_how_much_longer_others_wait_counts(monkeypatch, attempt, most):
+@pytest.mark.parametrize("weights", [{}, {"s0": 4.0, "s1": 4.0}, {"s3": 4.0}], ids=["once", "late", "others late"])
+def test_how_much_longer_others_wait_counts(monkeypatch, attempt, most, weights):
     monkeypatch.setattr(places, "MOST", most)
     monkeypatch.setattr(market, "LISTED", most)
     longer = tried = 0
-    for seed, (made, scene, forecast, looked, start, least, best) in solved(16, most_stay=True):
+    for seed, (made, scene, forecast, looked, start, least, best) in solved(16, most_stay=True, weights=weights):
         tried += 1
-        found = certify(made, scene, looked, start, attempts=[attempt])
+        found = certify(made, scene, looked, start, weights=weights, attempts=[attempt])
         assert not found.open and found.bound_us <= least * (1 + 1e-9), seed
-        reached = cost_us(forecast, scene, looked, {**start, **found.rows})
+        reached = cost_us(forecast, scene, looked, {**start, **found.rows}, weights)
         assert found.found_us == pytest.approx(reached, abs=1e-3) and found.found_us == pytest.approx(least, rel=2e-6)
-        longer += least > latency_us(forecast, scene, looked, best) * (1 + 1e-4)
-    assert tried >= 14 and longer >= 12
+        longer += least > latency_us(forecast, scene, looked, best, weights) * (1 + 1e-4)
+    assert tried >= 14 and longer >= 8
+
+
+def test_late_streams_count_more_than_others():
+    weights = {"s0": 4.0, "s2": 2.5}
+    closed = other = 0
+    for seed, (made, scene, forecast, looked, start, least, best) in solved(24, weights=weights):
+        found = certify(made, scene, looked, start, weights=weights, attempts=[Attempt(9, False), Crowded(400)])
+        assert found.bound_us <= least * (1 + 1e-9), seed
+        reached = cost_us(forecast, scene, looked, {**start, **found.rows}, weights)
+        assert found.found_us == pytest.approx(reached, abs=1e-3)
+        assert found.open or found.found_us == pytest.approx(least, rel=2e-6), seed
+        closed += not found.open
+        plain = certify(made, scene, looked, best, attempts=[Crowded(400)])
+        other += plain.found_us < plain.start_us * (1 - 1e-6)
+    assert closed >= 20 and other >= 2
 
 
 def test_no_prices_give_a_bound_that_is_too_high():
@@ -133,7 +154,8 @@ def test_no_prices_give_a_bound_that_is_too_high():
         table, names = tabulate(made), sorted(every)
         start = {s: draw.choice(rows) for s, rows in every.items()}
         market = Market(
-            chains_of(table, scene, names, start, Load()), np.array([n.queue_us for n in scene.nodes], float)
+            chains_of(table, scene, start, Load(), weights=dict.fromkeys(names, 1.0)),
+            np.array([n.queue_us for n in scene.nodes], float),
         )
         dearest = latency_us(forecast, scene, names, start)
         market.gather(dearest)
@@ -213,7 +235,7 @@ def test_as_many_kinds_are_told_apart_as_can_be(monkeypatch):
 def test_parts_have_all_companies_between_them_and_none_twice():
     made, scene, _, every, draw = next(one for one in map(case, range(40)) if all(one[3].values()))
     start = {s: draw.choice(rows) for s, rows in every.items()}
-    chains = chains_of(tabulate(made), scene, sorted(every), start, Load())
+    chains = chains_of(tabulate(made), scene, start, Load(), weights=dict.fromkeys(sorted(every), 1.0))
     market = Market(chains, np.array([n.queue_us for n in scene.nodes], float))
     market.gather(3e6)
     whole = market.places[0].companies
@@ -281,6 +303,8 @@ def test_streams_that_are_nowhere_are_refused():
     if away:
         with pytest.raises(NotPlaced, match="cannot be reached"):
             certify(made, cut, ["s0"], {"s0": away})
+    with pytest.raises(NotPlaced, match="counts for nothing"):
+        certify(made, scene, ["s0"], {"s0": every["s0"][0]}, weights={"s0": 0.0})
 
 
 def test_long_proofs_say_how_far_they_are(monkeypatch):
