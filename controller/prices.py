@@ -16,9 +16,10 @@ import numpy as np
 from controller.chain import Indices
 from controller.table import Bools, Floats
 
-TYPES = 4
+TYPES, ROUNDING = 4, 1e-9
 ROUNDS, SHORTER, SHORTEST = 16, 0.8, 0.3  # at most; steps that do not help get shorter, to the shortest
 EDGES = (0.75, 0.95, 0.999)  # kinds, of the greatest use of a place; of few choices they are told apart as they are
+UNLIKE = (0.0, 1 / 3, 2 / 3)  # of users of a place that have uses of their own: whose greatest one begins a kind
 EXACT = 64
 Waiting = Callable[[Floats, Indices], Floats]  # of (3, ..., R) loads at places
 
@@ -30,9 +31,9 @@ class Prices:
         self._own, self._mine, self._waiting = own, mine, waiting
         self._counts = _counts(len(mine))  # (C, TYPES)
         self._places = int(at.max(initial=0)) + 1
-        kind, self._amounts = _kinds(at, adds, self._places)
-        self._slot = np.ascontiguousarray((at * TYPES + kind).T)  # (U, M) of flat prices
         self._owner = np.repeat(np.arange(len(mine)), (mine < len(own)).sum(axis=1))
+        kind, self._amounts = _kinds(at, adds, self._places, self._owner)
+        self._slot = np.ascontiguousarray((at * TYPES + kind).T)  # (U, M) of flat prices
         self._too_many = self._unmet()
 
     def _unmet(self) -> Bools:
@@ -113,18 +114,32 @@ def _beyond(streams: int) -> Bools:
     return np.asarray(each[:, None] > np.arange(streams + 1)[:, None], dtype=np.bool_)
 
 
-def _kinds(at: Indices, adds: Floats, places: int) -> tuple[Indices, Floats]:
+def _kinds(at: Indices, adds: Floats, places: int, owner: Indices) -> tuple[Indices, Floats]:
     """(M, U) the kind of each use, and (3, R, TYPES) the least that uses of the kind bring."""
-    most = np.zeros(places)
-    np.maximum.at(most, at, adds[1])
-    kind = np.searchsorted(EDGES, np.sqrt(adds[1] / np.where(most > 0, most, 1.0)[at]), side="right")
-    if len(at) <= EXACT:
-        rank, most_ranks = _ranks(at, adds[1], places)
+    most, (_, square, weight) = np.zeros(places), adds
+    np.maximum.at(most, at, square)
+    share = np.sqrt(square / np.where(most > 0, most, 1.0)[at])
+    kind = (share[:, :, None] >= _edges(at, share, places, owner)[at]).sum(axis=2)
+    if (weight[at > 0] != weight.max()).any():  # what counts for more is apart from what counts for less
+        kind = 2 * (weight > weight.max() / 2) + (kind > TYPES // 2 - 1)
+    elif len(at) <= EXACT:
+        rank, most_ranks = _ranks(at, square, places)
         kind = np.where(most_ranks[at] < TYPES, rank, kind)
     amounts = np.full((3, places * TYPES), np.inf)
     for amount, part in zip(amounts, adds, strict=True):
         np.minimum.at(amount, at * TYPES + kind, part)
     return kind, np.where(np.isfinite(amounts), amounts, 0.0).reshape(3, places, TYPES)
+
+
+def _edges(at: Indices, share: Floats, places: int, owner: Indices) -> Floats:
+    """(R, TYPES - 1) where kinds begin: as `EDGES` where the greatest uses of several streams are alike."""
+    top = np.zeros((places, int(owner[-1]) + 1))
+    np.maximum.at(top, (at, owner[:, None]), share)
+    top.sort(axis=1)
+    users = (top > 0).sum(axis=1)[:, None]
+    first = np.minimum(top.shape[1] - users + (np.array(UNLIKE) * users).astype(np.intp), top.shape[1] - 1)
+    edges = np.take_along_axis(top, first, axis=1) * (1 - ROUNDING)
+    return np.asarray(np.where(top[:, -2:-1] >= EDGES[-1], EDGES, edges))
 
 
 def _ranks(at: Indices, values: Floats, places: int) -> tuple[Indices, Indices]:

@@ -193,16 +193,22 @@ class Turn:
         return self._beside
 
     def unlike(self, rows: Rows) -> list[tuple[str, str]]:
-        """Pairs of free streams of one model with rates of their own, the most unlike first; their swaps are learnt."""
-        period, at = {s: self.scene.table.streams[s].period_us for s in self.free}, self.scene.at
-        if len(set(period.values())) < 2:
+        """Pairs of free streams of one model, of other rates or weights, the most unlike first; swaps are learnt."""
+        streams, at = self.scene.table.streams, self.scene.at
+        own = {s: (float(streams[s].period_us), self._weights.get(s, 1.0)) for s in self.free}
+        if len(set(own.values())) < 2:
             return []
         every = [
             (a, b)
             for a, b in combinations(self.free, 2)
-            if period[a] != period[b] and rows[a] != rows[b] and at[a][0] == at[b][0]
+            if own[a] != own[b] and rows[a] != rows[b] and at[a][0] == at[b][0]
         ]
-        pairs = sorted(every, key=lambda two: min(period[s] for s in two) / max(period[s] for s in two))[:SWAPS]
+
+        def alike(two: tuple[str, str]) -> float:
+            (a_us, a_weight), (b_us, b_weight) = own[two[0]], own[two[1]]
+            return min(a_us, b_us) / max(a_us, b_us) * min(a_weight, b_weight) / (max(a_weight, b_weight) or 1.0)
+
+        pairs = sorted(every, key=alike)[:SWAPS]
         swaps = [(stream, rows[other]) for a, b in pairs for stream, other in ((a, b), (b, a))]
         self.scene.forecast.learn([one for one in swaps if self._may(*one)])
         return pairs

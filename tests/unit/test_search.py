@@ -39,8 +39,11 @@ def scenes(alike):
         yield replace(made, streams=tuple(streams)), scene
 
 
-@pytest.mark.parametrize("alike", [True, False])
-def test_only_streams_with_rates_of_their_own_swap_and_never_for_the_worse(monkeypatch, alike):
+LATE = dict.fromkeys(NAMES[:5], 4.0)
+
+
+@pytest.mark.parametrize(("alike", "weights"), [(True, {}), (False, {}), (True, LATE)], ids=["alike", "rates", "late"])
+def test_only_streams_of_other_rates_or_weights_swap_and_never_for_the_worse(monkeypatch, alike, weights):
     asked = []
 
     def watched(rows, total, worth, pairs):
@@ -57,6 +60,7 @@ def test_only_streams_with_rates_of_their_own_swap_and_never_for_the_worse(monke
         for way in (left, watched):
             monkeypatch.setattr(planner, "swapped", way)
             one = Planner(made)
-            totals[way] = one.total_us(scene, one.plan(scene, NAMES, {}).rows, {})
+            totals[way] = one.total_us(scene, one.plan(scene, NAMES, weights).rows, weights)
         assert totals[watched] <= totals[left] * (1 + 1e-9)
-    assert all(a != b for pairs in asked for a, b in pairs) and any(asked) != alike
+    assert all(a != b for pairs in asked for a, b in pairs) and any(asked) == (not alike or bool(weights))
+    assert not weights or all((a in LATE) != (b in LATE) for pairs in asked for a, b in pairs)

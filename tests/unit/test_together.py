@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.decision import Intake, Size, problem, reports
+from benchmarks.proof import apart
 from controller.chain import Group, run_ends
 from controller.cost import Forecast, Load, Outlook, backlog_us
 from controller.crowd import crowd, crowded
@@ -16,8 +17,9 @@ from controller.programme import tables
 from controller.table import runs
 from controller.through import Through
 from controller.turns import TRIFLE, Scene, Turn
+from testbed.proof.certificate import Crowded, certify
 from tests.unit.test_joint import brute, instance
-from tests.unit.test_proof import solved
+from tests.unit.test_proof import periods, solved
 
 
 def gaps(streams: int, periods: int) -> np.ndarray:
@@ -40,6 +42,28 @@ def test_without_memory_pressure_few_streams_are_proven_optimal():
 def test_with_ten_streams_the_gap_is_small():
     found = gaps(10, 10)
     assert found.min() > -1e-6 and np.median(found) <= 0.003 and found.max() <= 0.01
+
+
+LATE = {f"s{n}": 4.0 for n in range(5)}
+
+
+@pytest.mark.parametrize(
+    ("unlike", "weights", "most"),
+    [(True, {}, 0.02), (False, LATE, 0.02), (True, LATE, 0.027)],
+    ids=["rates", "weights", "both"],
+)
+def test_streams_of_other_rates_or_weights_are_bounded_too(unlike, weights, most):
+    found, names = [], [f"s{n}" for n in range(10)]
+    for made, scene in periods(Size(20, 6, 10, 10, 1), set(range(1, 11))):
+        asked = apart(made) if unlike else made
+        planner = Planner(asked)
+        plan = planner.plan(scene, names, weights)
+        total = planner.total_us(scene, plan.rows, weights)
+        found.append(total / plan.bound_us - 1)
+        if len(found) in (5, 10):  # the optimum, or near it
+            best = certify(asked, scene, names, plan.rows, weights=weights, attempts=[Crowded(60)])
+            assert plan.bound_us <= best.found_us * (1 + 1e-9) <= total * (1 + 2e-9)
+    assert min(found) > -1e-9 and np.median(found) <= most
 
 
 @pytest.mark.parametrize(
@@ -66,13 +90,13 @@ def test_the_bound_beside_streams_that_stay_is_never_above_brute_force():
     better = 0
     for late in ((), ("s0", "s1"), ("s0",), ("s2",), ("s0", "s1", "s2", "s3", "s4")):
         weights = dict.fromkeys(late, 4.0)
-        for seed, (made, scene, _, looked, start, least, _) in solved(24, most_stay=True, weights=weights):
+        for seed, (made, scene, _, looked, start, least, _) in solved(12, most_stay=True, weights=weights):
             planner = Planner(made)
             alone = Scene(planner.table, scene, looked, start).alone
             plan = planner.plan(scene, looked, weights, start)
             assert plan.bound_us <= least * (1 + 1e-9), (seed, late)
             better += plan.bound_us > sum(weights.get(s, 1.0) * alone[s].least_us for s in looked) * (1 + 1e-6)
-    assert better >= 20
+    assert better >= 10
 
 
 def test_the_cheapest_row_through_a_run_is_that():
