@@ -57,8 +57,9 @@ def detail(record: Record) -> Iterator[str]:
     for trigger in record["triggers"]:
         yield f"  triggered  {trigger['kind']} {trigger['subject']}: {_change(trigger)}"
     yield from _seen(record.get("seen") or {})
-    if weights := record.get("weights"):
-        yield f"  weights    {', '.join(f'{stream} counts {weight:g} times' for stream, weight in weights.items())}"
+    weights = record.get("weights", {})
+    for weight in sorted(set(weights.values())):
+        yield f"  weight {weight:<3g} {', '.join(stream for stream, its in weights.items() if its == weight)}"
     bound, apart = record["lower_bound_us"], any(candidate.get("parts") for candidate in record["candidates"])
     if bound:
         but = ", waiting not counted" if apart else _counted(record)
@@ -161,7 +162,7 @@ def _candidate(candidate: Mapping[str, Any], bound: int) -> Iterator[str]:
     for stream, nodes in candidate["nodes"].items():
         parts = candidate["predicted"].get(stream, {})
         split = ", ".join(f"{part} {_ms(parts[f'{part}_us'])}" for part in PARTS if parts)
-        yield f"             {stream}: {_way(nodes)}: {split}"
+        yield f"             {stream}: {_way(nodes)}" + (f": {split}" if split else "")
         if stream in apart:
             yield f"             {stream}: {_apart(apart[stream])}"
 

@@ -149,7 +149,7 @@ def test_what_is_weighed_is_said_where_it_is_not_the_sum(records):
     text = "\n".join(detail(record | {"candidates": candidates, "weights": {"s": 4.0}}))
     share = 100 * (4 * total_us / record["lower_bound_us"] - 1)
     assert f"{total_us / 1e3:.1f} ms, counted as {4 * total_us / 1e3:.1f} ms, {share:.1f} % above the bound" in text
-    assert "weights    s counts 4 times" in text and " ms, by weight; " in text and text.count("counted") == 1
+    assert "  weight 4   s\n" in text and " ms, by weight; " in text and text.count("counted") == 1
     both = [
         list(detail(record | {"candidates": [kept, chosen | more]})) for more in ({}, {"weighted_us": total_us + 1})
     ]
