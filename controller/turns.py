@@ -101,9 +101,7 @@ class Turn:
         self._found: tuple[Rows, Crowd] | None = None
         self._asked: tuple[Together, list[str]] | None = None
         self.bounded = False  # `together` was asked
-        self.least_us = (
-            0.0  # the weighted latencies of the free streams, and what they make others wait, are never less
-        )
+        self.least_us = 0.0  # no placement of the free streams costs less, with what they make others wait
         self._worth: dict[object, float] = {}
         self._usable: dict[tuple[str, Row], bool] = {}
         goal = sum(weights.get(s, 1.0) * scene.alone[s].least_us for s in free) * (1 + CLOSE)
