@@ -250,7 +250,7 @@ class _Proof:
     def _left(self, market: Market, known: Known, offer: Offer, limits: Limits) -> Sequence[Row]:
         """The best set of all rows that may still be in one better than those known; raises TooMany."""
         lists = market.below(offer, self.found_us, limits.rows)
-        others = market.others_us - offer.streams_us <= offer.slack_us(self.found_us)
+        others = market.groups.others_us - offer.streams_us <= offer.slack_us(self.found_us)
         billed = [known.billed(market, s, rows) for s, rows in enumerate(lists)]
         best = cheapest_set(market, Aim(offer, self.found_us), billed, others, limits.companies)
         self._least_us = max(self._least_us, best.least_us)

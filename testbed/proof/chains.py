@@ -5,7 +5,8 @@ for it instead, or, at places where nobody meets, what it waits alone. Prices of
 entry is 0.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -136,10 +137,6 @@ class Chains:
         """What each run, hop and way costs, as the programme takes it."""
         return Costs(self._costs.nodes, run, hop, self._costs.kind, way[:, 0], way[:, 1])
 
-    def cheapest(self, prices: Floats) -> tuple[Floats, list[Row]]:
-        """(B,) what the cheapest row of each stream costs, and the rows; an infinite one is empty."""
-        return cheapest_rows(self.priced(prices))
-
     def by_runs(self, prices: Floats) -> Floats:
         """(L, B) what rows of so many runs, from 1, cost at least."""
         costs = self.priced(prices)
@@ -153,10 +150,6 @@ class Chains:
             if j < blocks:
                 opened[1:, j] = (closed[:-1, j, :, :, None] + costs.hop[:, costs.kind[j]]).min(axis=2)
         return np.asarray((closed[:, blocks] + costs.leave).min(axis=2))
-
-    def below(self, prices: Floats, limit_us: Floats, most: int) -> list[list[Row]]:
-        """The rows of each stream that cost less than its limit (B,) at these prices; raises TooMany."""
-        return rows_below(self.priced(prices), limit_us, most)
 
     def parts(self, b: int, row: Row) -> list[tuple[float, int, int, int]]:
         """Of each run, hop and way of a row, what `Uses.one` says."""
@@ -172,14 +165,48 @@ class Chains:
         return [*found, (self.way, (b, 0, legs[0][2])), (self.way, (b, 1, legs[-1][2]))]
 
 
-def cheapest_rows(costs: Costs) -> tuple[Floats, list[Row]]:
-    """(B,) what the cheapest row of each stream costs, and the rows; an infinite one is empty."""
-    found = solve(costs)
-    return np.array([one.cost_us if one else np.inf for one in found]), [one.row if one else () for one in found]
+class Groups:
+    """S streams of several models, in the order of their chains.
+
+    `others_us` (S,): rows that are not told apart cost no less. `stay`: (utilisation, rate * time^2, uses) of the
+    streams that stay, by place.
+    """
+
+    def __init__(self, chains: Sequence[Chains]) -> None:
+        self.chains = chains
+        self.others_us = np.concatenate([chain.beyond_us for chain in chains])
+        self.weights = np.concatenate([chain.weights for chain in chains])
+        self.stay = {place: parts for chain in chains for place, parts in chain.stay.items()}
+        self._firsts = np.cumsum([0, *(len(chain.streams) for chain in chains)]).tolist()
+
+    @property
+    def uses(self) -> list[Uses]:
+        return [uses for chain in self.chains for uses in chain.uses]
+
+    def of(self, stream: int) -> tuple[Chains, int]:
+        """The chains that have a stream, and the how manieth it is there."""
+        group = bisect_right(self._firsts, stream) - 1
+        return self.chains[group], stream - self._firsts[group]
+
+    def cheapest(self, costs: Iterable[Costs]) -> tuple[Floats, list[Row]]:
+        """(S,) what the cheapest row of each costs, and the rows; () where all that are not told apart are cheaper.
+
+        `costs` of the chains.
+        """
+        found = [one for each in costs for one in solve(each)]
+        us = np.array([one.cost_us if one else np.inf for one in found])
+        rows = [
+            one.row if one and one.cost_us <= other else () for one, other in zip(found, self.others_us, strict=True)
+        ]
+        return np.minimum(us, self.others_us), rows
+
+    def below(self, costs: Iterable[Costs], limit_us: Floats, most: int) -> list[list[Row]]:
+        """The rows of each stream that cost less than its limit (S,). Raises TooMany: those of a model are more."""
+        limits = np.split(limit_us, self._firsts[1:-1])
+        return [rows for each, limit in zip(costs, limits, strict=True) for rows in _below(each, limit, most)]
 
 
-def rows_below(costs: Costs, limit_us: Floats, most: int) -> list[list[Row]]:
-    """The rows of each stream that cost less than its limit (B,); raises TooMany."""
+def _below(costs: Costs, limit_us: Floats, most: int) -> list[list[Row]]:
     found, count = list[list[Row]](), 0
     ready, after = still_to_pay(costs)
     for b, limit in enumerate(limit_us.tolist()):

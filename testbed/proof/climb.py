@@ -101,7 +101,7 @@ def _programme(market: Market, known: Known, best: Offer, width: float) -> Optim
     matrix = coo_array((value, (row.astype(int), column.astype(int))), shape=(len(limits), count)).tocsr()
     now = best.prices[:-1]
     far = width * np.maximum(now, LEAST_US)
-    others, ends = [(None, float(other)) for other in market.others_us], [(None, None)] * len(market.places)
+    others, ends = [(None, float(other)) for other in market.groups.others_us], [(None, None)] * len(market.places)
     bounds = [*zip(np.maximum(now - far, 0.0), now + far, strict=True), *others, *ends]
     aim = np.concatenate((np.zeros(kinds), np.full(count - kinds, -1.0)))
     return linprog(aim, A_ub=matrix, b_ub=limits, bounds=bounds, method="highs")

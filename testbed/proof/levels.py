@@ -22,7 +22,7 @@ from scipy.sparse import csr_array
 from controller.chain import Costs, Indices
 from controller.cost import NOBODY, wait_us
 from controller.table import Floats, Row
-from testbed.proof.chains import Chains, Uses, cheapest_rows, rows_below
+from testbed.proof.chains import Chains, Groups, Uses
 from testbed.proof.places import room
 from testbed.proof.search import INFEASIBLE, NONE, Best
 
@@ -77,10 +77,7 @@ class Levels:
     """S streams of several groups, R crowded places (`ids`: a * N + b). More can be added."""
 
     def __init__(self, chains: Sequence[Chains], backlog_us: Floats, ids: Sequence[int]) -> None:
-        self._chains, self._hosts, self._backlog_us = chains, len(backlog_us), backlog_us
-        self.others_us = np.concatenate([chain.beyond_us for chain in chains])
-        self._weights = np.concatenate([chain.weights for chain in chains])
-        self._firsts = np.cumsum([0, *(len(chain.streams) for chain in chains)]).tolist()
+        self.groups, self._hosts, self._backlog_us = Groups(chains), len(backlog_us), backlog_us
         self.ids: list[int] = []
         self._columns: dict[tuple[int, Row], _Column] = {}
         self.widen(ids)
@@ -90,9 +87,8 @@ class Levels:
         self.ids += ids
         lookup = np.full(self._hosts * self._hosts + 1, -1)
         lookup[self.ids] = np.arange(len(self.ids))
-        self._at = [[lookup[uses.place] for uses in chain.uses] for chain in self._chains]
-        stays = {place: parts for chain in self._chains for place, parts in chain.stay.items()}
-        parts = np.array([stays.get(place, NOBODY) for place in self.ids], dtype=float).reshape(-1, 3).T
+        self._at = [[lookup[uses.place] for uses in chain.uses] for chain in self.groups.chains]
+        parts = np.array([self.groups.stay.get(place, NOBODY) for place in self.ids], dtype=float).reshape(-1, 3).T
         self._stay, self._staying = parts[:2], parts[2]  # (R,) uses of the streams that stay
         ends = [divmod(place, self._hosts) for place in self.ids]
         self._least_us = np.array([self._backlog_us[a] if a == b else 0.0 for a, b in ends])
@@ -110,7 +106,7 @@ class Levels:
             np.maximum.at(alone, of, np.broadcast_to(uses.alone_us, uses.us.shape)[can])
         free = Box(low, low)
         slack = max(below_us - float(self._cheapest(free, np.zeros(len(low)))[0].sum()), 0.0)
-        return Box(low, np.maximum(low, alone + slack / (self._weights.min() + self._staying)) * (1 + ROUNDING))
+        return Box(low, np.maximum(low, alone + slack / (self.groups.weights.min() + self._staying)) * (1 + ROUNDING))
 
     def longer_us(self, box: Box) -> float:
         """How much longer the streams that stay wait in the box, at least."""
@@ -125,15 +121,15 @@ class Levels:
         met = Counter[int]()
         for stream, row in enumerate(rows):
             met.update(int(uses.place[uses.spot(at)]) for uses, at in (self._spots(stream, row) if row else ()))
-        stays = {place for chain in self._chains for place in chain.stay}
+        stays = self.groups.stay
         return sorted(at for at, uses in met.items() if at >= 0 and (uses > 1 or at in stays) and at not in self.ids)
 
     def see(self, stream: int, row: Row) -> bool:
         """Takes a row up; whether it was not known."""
         if (stream, row) in self._columns:
             return False
-        fixed, paid = 0.0 if row else float(self.others_us[stream]), list[tuple[int, float, float, float]]()
-        weight = float(self._weights[stream])
+        fixed, paid = 0.0 if row else float(self.groups.others_us[stream]), list[tuple[int, float, float, float]]()
+        weight = float(self.groups.weights[stream])
         for uses, at in self._spots(stream, row) if row else ():
             spot = uses.spot(at)
             fixed, alone = fixed + float(uses.us[at]), float(uses.alone_us[spot])
@@ -160,8 +156,8 @@ class Levels:
 
     def largest(self, shares: Floats) -> list[Row]:
         """The row of each stream that has the largest share."""
-        rows: list[Row] = [()] * len(self.others_us)
-        best = np.full(len(self.others_us), -1.0)
+        rows: list[Row] = [()] * len(self.groups.others_us)
+        best = np.full(len(self.groups.others_us), -1.0)
         for share, column in zip(shares.tolist(), self._columns.values(), strict=False):
             if share > best[column.stream]:
                 best[column.stream], rows[column.stream] = share, column.row
@@ -197,7 +193,7 @@ class Levels:
         left = self._left(box, relaxed, max(below_us - relaxed.bound_us, 0.0) + ROUNDING * below_us, most)
         waited, brings = self._matrices(box, [self._columns[one] for one in left])
         again = np.array([[rows[stream] == row for stream, row in left] for rows in not_these], dtype=float)
-        streams, longer = len(self.others_us), self.longer_us(box)
+        streams, longer = len(self.groups.others_us), self.longer_us(box)
         one = csr_array((np.ones(len(left)), ([stream for stream, _ in left], range(len(left)))), (streams, len(left)))
         limits = [
             LinearConstraint(one, 1.0, 1.0),
@@ -222,13 +218,10 @@ class Levels:
 
     def _left(self, box: Box, relaxed: Relaxed, slack_us: float, most: int) -> list[tuple[int, Row]]:
         """The rows that are not dearer than the cheapest of their stream by more than that, taken up."""
-        limits = np.split(relaxed.streams_us + slack_us, self._firsts[1:-1])
-        left: list[tuple[int, Row]] = [
-            (s, ()) for s in np.flatnonzero(self.others_us <= relaxed.streams_us + slack_us).tolist()
-        ]
-        for first, costs, limit in zip(self._firsts, self._priced(box, relaxed.charges), limits, strict=False):
-            lists = rows_below(costs, limit, most)
-            left += [(first + b, row) for b, rows in enumerate(lists) for row in rows]
+        limit_us = relaxed.streams_us + slack_us
+        left: list[tuple[int, Row]] = [(s, ()) for s in np.flatnonzero(self.groups.others_us <= limit_us).tolist()]
+        lists = self.groups.below(self._priced(box, relaxed.charges), limit_us, most)
+        left += [(stream, row) for stream, rows in enumerate(lists) for row in rows]
         for stream, row in left:
             self.see(stream, row)
         return left
@@ -237,7 +230,7 @@ class Levels:
         """Shares of the rows known, and of what does not fit; its duals are the best charges, and promise its bound."""
         columns = list(self._columns.values())
         costs, brings = self._matrices(box, columns)
-        streams, places = len(self.others_us), len(self.ids)
+        streams, places = len(self.groups.others_us), len(self.ids)
         owner = [column.stream for column in columns]
         one = csr_array((np.ones(len(owner)), (owner, range(len(owner)))), (streams, len(owner) + places))
         return linprog(
@@ -267,11 +260,7 @@ class Levels:
 
     def _cheapest(self, box: Box, charges: Floats) -> tuple[Floats, list[Row]]:
         """(S,) the cheapest row of each stream; () where all that are not told apart are cheaper."""
-        parts = [cheapest_rows(costs) for costs in self._priced(box, charges)]
-        us, rows = np.concatenate([us for us, _ in parts]), [row for _, of in parts for row in of]
-        return np.minimum(us, self.others_us), [
-            () if other < cost else row for row, cost, other in zip(rows, us, self.others_us, strict=True)
-        ]
+        return self.groups.cheapest(self._priced(box, charges))
 
     def _priced(self, box: Box, charges: Floats) -> list[Costs]:
         low, high, charge = (np.append(part, 0.0) for part in (box.low_us, box.high_us, charges))
@@ -282,16 +271,16 @@ class Levels:
 
         return [
             chain.costs(*(priced(uses, at) for uses, at in zip(chain.uses, ats, strict=True)))
-            for chain, ats in zip(self._chains, self._at, strict=True)
+            for chain, ats in zip(self.groups.chains, self._at, strict=True)
         ]
 
     def _all_uses(self) -> list[tuple[Indices, Uses]]:
         return [
             (at, uses)
-            for chain, ats in zip(self._chains, self._at, strict=True)
+            for chain, ats in zip(self.groups.chains, self._at, strict=True)
             for uses, at in zip(chain.uses, ats, strict=True)
         ]
 
     def _spots(self, stream: int, row: Row) -> list[tuple[Uses, tuple[int, ...]]]:
-        group = int(np.searchsorted(self._firsts, stream, side="right")) - 1
-        return self._chains[group].spots(stream - self._firsts[group], row)
+        chain, b = self.groups.of(stream)
+        return chain.spots(b, row)

@@ -6,19 +6,18 @@ Together they are never more than the cheapest set of rows costs, whatever the p
 company costs than the cheapest is how much dearer at least any set with it is.
 """
 
-from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
-from controller.chain import Indices
+from controller.chain import Costs, Indices
 from controller.cost import NOBODY
 from controller.table import Floats, Row
-from testbed.proof.chains import Chains, Uses
+from testbed.proof.chains import Chains, Groups, Uses
 from testbed.proof.companies import below, cheapest
 from testbed.proof.places import Limit, Place, TooMany
 
@@ -67,14 +66,10 @@ class Market:
 
     `patient`: where a place has too many companies to be listed, they are searched for, which takes long. Else
     TooMany is raised when places are gathered, and kinds are not told apart that would make them so many.
-    `others_us` (S,): rows that are not told apart cost no less.
     """
 
     def __init__(self, chains: Sequence[Chains], backlog_us: Floats, patient: bool = False) -> None:
-        self.chains, self._backlog_us, self._patient = chains, backlog_us, patient
-        self.others_us = np.concatenate([chain.beyond_us for chain in chains])
-        self._stay = {place: parts for chain in chains for place, parts in chain.stay.items()}
-        self._firsts = np.cumsum([0, *(len(chain.streams) for chain in chains)]).tolist()
+        self.groups, self._backlog_us, self._patient = Groups(chains), backlog_us, patient
         self._number: dict[int, int] = {}  # a place's, by a * N + b; this and the next are those of all parts
         self._registered: list[tuple[int, Floats]] = []  # (3, U) of each place: its uses
         self.places: list[Place] = []
@@ -83,13 +78,10 @@ class Market:
         self._register(sorted({int(n) * (hosts + 1) for chain in chains for n in np.unique(chain.group.nodes)}))
         self._take_up()
 
-    def _all_uses(self) -> list[Uses]:
-        return [uses for chain in self.chains for uses in chain.uses]
-
     def _register(self, ids: Sequence[int]) -> None:
         """From now on uses of these places pay."""
         spots, found = list[tuple[Uses, Indices]](), list[Floats]()
-        for uses in self._all_uses():
+        for uses in self.groups.uses:
             can = np.isfinite(uses.us)
             shared = np.logical_or.reduce(can, axis=0)[None] if len(uses.rho) < len(can) else can
             spot = np.flatnonzero(np.isin(uses.place, ids) & shared)
@@ -108,7 +100,7 @@ class Market:
         """All places that are registered, by now."""
         for place, (_, rho, square) in self._registered[len(self.places) :]:
             a, b = divmod(place, len(self._backlog_us))
-            stay = self._stay.get(place, NOBODY)
+            stay = self.groups.stay.get(place, NOBODY)
             self.places.append(Place(rho, square, stay, float(self._backlog_us[a]) if a == b else 0.0))
         self.refresh()
 
@@ -121,7 +113,7 @@ class Market:
         """After places were registered or split, or another market was used: where everybody's prices stand now."""
         self._begins = [0, *np.cumsum([len(place.rho) for place in self.places]).tolist()]
         stand = np.concatenate([place.kind + at for place, at in zip(self.places, self.offsets, strict=False)])
-        for uses in self._all_uses():
+        for uses in self.groups.uses:
             uses.reprice(stand)
 
     def alone(self) -> Floats:
@@ -130,8 +122,10 @@ class Market:
 
     def least_us(self, alone: Floats) -> float:
         """What no set of rows costs less than, by these prices: no company pays more then than it waits."""
-        found = np.concatenate([chain.cheapest(alone)[0] for chain in self.chains])
-        return float(np.minimum(found, self.others_us).sum())
+        return float(self.groups.cheapest(self._priced(alone))[0].sum())
+
+    def _priced(self, prices: Floats) -> Iterator[Costs]:
+        return (chain.priced(prices) for chain in self.groups.chains)
 
     def gather(self, below_us: float) -> None:
         """Lists the companies that may be in a set of rows which costs less."""
@@ -155,23 +149,16 @@ class Market:
         One of each stream, and more of few: to be once more at a place takes a row two runs more.
         """
         dearer = np.zeros(1)  # how much dearer all rows are at least with so many more uses
-        for by_runs in (one for chain in self.chains for one in chain.by_runs(prices).T):
+        for by_runs in (one for chain in self.groups.chains for one in chain.by_runs(prices).T):
             least, without = np.minimum.accumulate(by_runs[::-1])[::-1][::2], dearer
             dearer = np.full(len(without) + len(least) - 1, np.inf)
             for more, cost in enumerate(least - least[0]):
                 part = dearer[more : more + len(without)]
                 np.minimum(part, without + cost, out=part)
-        return len(self.others_us) + int(np.flatnonzero(dearer <= slack_us)[-1])
+        return len(self.groups.others_us) + int(np.flatnonzero(dearer <= slack_us)[-1])
 
     def offer(self, prices: Floats) -> Offer:
-        streams, rows = list[Floats](), list[Row]()
-        for chain in self.chains:
-            cost, found = chain.cheapest(prices)
-            streams.append(cost)
-            rows += found
-        every = np.concatenate(streams)
-        rows = [() if other < cost else row for row, cost, other in zip(rows, every, self.others_us, strict=True)]
-        every = np.minimum(every, self.others_us)
+        every, rows = self.groups.cheapest(self._priced(prices))
         least, companies = np.empty(len(self.places)), list[Floats]()
         for r, (place, at) in enumerate(zip(self.places, self.offsets.tolist(), strict=False)):
             least[r], company = _cheapest(place, prices[at : at + len(place.first)])
@@ -179,8 +166,8 @@ class Market:
         return Offer(prices, float(every.sum() + least.sum()), tuple(rows), every, least, tuple(companies))
 
     def bill(self, stream: int, row: Row) -> Bill:
-        group = bisect_right(self._firsts, stream) - 1
-        parts = self.chains[group].parts(stream - self._firsts[group], row)
+        chain, b = self.groups.of(stream)
+        parts = chain.parts(b, row)
         paid = tuple(
             (self._number[place], use - self._begins[self._number[place]]) for _, p, place, use in parts if p >= 0
         )
@@ -244,7 +231,7 @@ class Market:
         """Where several streams may meet, or one twice, or one who stays, and do not pay yet."""
         crossed = Counter(place for _, place in {(bill.stream, place) for bill in bills for place in bill.free})
         again = {place for bill in bills for place, count in Counter(bill.free).items() if count > 1}
-        return sorted(again.union(place for place, count in crossed.items() if count > 1 or place in self._stay))
+        return sorted(again.union(place for place, count in crossed.items() if count > 1 or place in self.groups.stay))
 
     def open(self, prices: Floats, ids: Sequence[int], below_us: float) -> Floats:
         """Lets uses of more places pay, and of those that were opened in other parts; the prices with theirs."""
@@ -260,9 +247,7 @@ class Market:
 
     def below(self, offer: Offer, below_us: float, most: int) -> list[list[Row]]:
         """Of each stream, the rows that may be in a set which costs less; raises TooMany."""
-        limit = np.split(offer.streams_us + offer.slack_us(below_us), self._firsts[1:-1])
-        found = [chain.below(offer.prices, mine, most) for chain, mine in zip(self.chains, limit, strict=True)]
-        return [rows for lists in found for rows in lists]
+        return self.groups.below(self._priced(offer.prices), offer.streams_us + offer.slack_us(below_us), most)
 
 
 def _cheapest(place: Place, prices: Floats) -> tuple[float, Floats]:

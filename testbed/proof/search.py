@@ -51,7 +51,7 @@ def cheapest_set(market: Market, aim: Aim, lists: Lists, others: Bools, most: in
     owner, starts = np.array([s for s, _ in which]), np.searchsorted([s for s, _ in which], np.arange(len(lists)))
     if len(np.unique(owner)) < len(lists):
         return NONE
-    uses, costs = np.zeros((len(which), int(market.offsets[-1]))), market.others_us[owner]
+    uses, costs = np.zeros((len(which), int(market.offsets[-1]))), market.groups.others_us[owner]
     for n, (stream, row) in enumerate(which):
         if row:
             costs[n] = lists[stream][row].fixed_us

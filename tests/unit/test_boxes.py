@@ -175,7 +175,7 @@ def test_attempts_are_made_until_one_closes(monkeypatch):
 def test_rows_that_are_not_told_apart_hold_the_bound_down():
     for small in smalls(4):
         (best, total), *_ = sorted(small.sets(), key=lambda one: one[1])
-        small.levels.others_us = np.full(len(small.order), 0.9 * total / len(small.order))
+        small.levels.groups.others_us = np.full(len(small.order), 0.9 * total / len(small.order))
         cases = Boxes(small.levels, best, dict(small.sets()).__getitem__)
         *_, bound = cases.bounds_us(40)
         assert bound <= 0.9 * total * (1 + 1e-9) and cases.others and tuple(cases.rows) == best

@@ -169,7 +169,7 @@ def test_no_prices_give_a_bound_that_is_too_high():
                 if total >= dearest:  # what costs more is no matter
                     continue
                 assert offer.bound_us <= total * (1 + 1e-9)
-                order = [s for chains in market.chains for s in chains.streams]
+                order = [s for chains in market.groups.chains for s in chains.streams]
                 bills = [market.bill(n, rows[s]) for n, s in enumerate(order)]
                 more = sum(bill.fixed_us + prices[bill.prices].sum() for bill in bills) - offer.streams_us.sum()
                 assert offer.bound_us + more <= total * (1 + 1e-9)
