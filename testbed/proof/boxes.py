@@ -44,21 +44,24 @@ class Boxes:
         self._levels, self._total_us = levels, total_us
         self.rows, self.found_us = list(rows), total_us(rows)
         self._looked_at = [tuple(rows)]
-        self._number = count()
+        self._number, self._done = count(), 0
         self._open: list[tuple[float, int, _Open]] = []
         self.others = False  # whether rows that are not told apart may be better
         for stream, row in enumerate(rows):
             levels.see(stream, row)
 
     def bounds_us(self, most: int) -> Iterator[float]:
-        """What is sure by and by, after so many boxes at most; takes up better rows where they are found."""
-        self._push(self._levels.whole(self.found_us), np.zeros(len(self._levels.ids)), 0.0)
-        for done in range(most):
-            if not self._open or self._open[0][0] >= self._aim_us:
-                break
+        """What is sure by and by, after so many boxes at most; takes up better rows where they are found.
+
+        Asked again it goes on with those that are left.
+        """
+        if not self._done:
+            self._push(self._levels.whole(self.found_us), np.zeros(len(self._levels.ids)), 0.0)
+        while self._done < most and self._open and self._open[0][0] < self._aim_us:
             _, _, one = heappop(self._open)
             self._part(one)
-            if done % SAID == SAID - 1:
+            self._done += 1
+            if self._done % SAID == 0:
                 yield self._sure_us()
         yield self._sure_us()
 
@@ -78,7 +81,7 @@ class Boxes:
         relaxed = self._levels.relaxed(box, charges, self.found_us)
         bound_us = max(bound_us, relaxed.bound_us)
         if bound_us < self._aim_us:
-            self._see(self._levels.largest(relaxed.shares))
+            self.see(self._levels.largest(relaxed.shares))
             heappush(self._open, (bound_us, next(self._number), _Open(box, relaxed, bound_us)))
 
     def _part(self, one: _Open) -> None:
@@ -115,12 +118,13 @@ class Boxes:
             if not all(best.rows):
                 self.others = True
                 break
-            self._see(best.rows)
+            self.see(best.rows)
             if crossed := self._levels.crossed(best.rows):
                 return one, crossed
         return one, []
 
-    def _see(self, rows: Sequence[Row]) -> None:
+    def see(self, rows: Sequence[Row]) -> None:
+        """Takes rows up if they are the best known."""
         if not all(rows) or tuple(rows) in self._looked_at:
             return
         self._looked_at.append(tuple(rows))

@@ -129,6 +129,7 @@ class _Proof:
     def __init__(self, table: Table, snapshot: Snapshot, rows: Rows, stay: Load, weights: Mapping[str, float]) -> None:
         self._forecast, self._backlog = Forecast(table, snapshot), backlog_us(snapshot)
         self._stay, self._weights = stay, weights
+        self._boxes: Boxes | None = None
         # anew for each market, which notes in them where its prices stand
         self._chains: Callable[[], list[Chains]] = lambda: chains_of(table, snapshot, rows, stay, weights=weights)
         self.streams = [s for members in table.by_model([*weights]) for s in members]
@@ -191,15 +192,19 @@ class _Proof:
 
     def _boxed(self, attempt: Crowded) -> Iterator[float]:
         """The same, by boxes of waits at the nodes."""
-        chains, hosts = self._chains(), len(self._backlog)
-        nodes = sorted({int(node) for chain in chains for node in np.unique(chain.group.nodes)})
-        levels = Levels(chains, self._backlog, [node * (hosts + 1) for node in nodes])
-        boxes = Boxes(levels, self.rows, self._total_us)
+        boxes = self._boxes = self._boxes or self._whole()
+        boxes.see(self.rows)
         for bound in boxes.bounds_us(attempt.boxes):
             if boxes.found_us < self.found_us:
                 self.rows, self.found_us = boxes.rows, boxes.found_us
             yield bound
         self.why = OTHERS if boxes.others else f"{boxes.left} boxes of waits are left after {attempt.boxes}"
+
+    def _whole(self) -> Boxes:
+        """Where all nodes that are considered may be crowded."""
+        chains, hosts = self._chains(), len(self._backlog)
+        nodes = sorted({int(node) for chain in chains for node in np.unique(chain.group.nodes)})
+        return Boxes(Levels(chains, self._backlog, [node * (hosts + 1) for node in nodes]), self.rows, self._total_us)
 
     def _climbed(self, market: Market, known: Known, prices: Floats) -> Offer:
         """The best offer in one case; what it costs at least is noted."""

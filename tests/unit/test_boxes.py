@@ -149,6 +149,27 @@ def test_few_boxes_leave_a_bound_and_say_how_many_are_left(monkeypatch):
     assert told == sorted(told, reverse=True) and len(told) == 3
 
 
+def test_a_later_attempt_goes_on_with_the_boxes_that_are_left(monkeypatch):
+    *asked, plan = unlike()
+    parted, part = [], Boxes._part
+    monkeypatch.setattr(Boxes, "_part", lambda cases, one: parted.append(one) or part(cases, one))
+    found, counts = [], []
+    for attempts in ([Crowded(25)], [Crowded(10), Attempt(1, False), Crowded(25)]):
+        found.append(certify(*asked, plan.rows, attempts=attempts))
+        counts.append(len(parted))
+    assert found[0] == found[1] and counts == [25, 50] and found[0].open
+
+
+def test_what_was_found_elsewhere_is_taken_up():
+    for small in smalls(3):
+        (best, total), *_, (dearest, most) = sorted(small.sets(), key=lambda one: one[1])
+        cases = Boxes(small.levels, dearest, dict(small.sets()).__getitem__)
+        cases.see(best)
+        assert cases.found_us == total < most and tuple(cases.rows) == best
+        cases.see(dearest)
+        assert cases.found_us == total
+
+
 def test_where_streams_turn_out_to_meet_is_crowded_from_then_on():
     widened = closed = 0
     for small in smalls(20, nodes=1):
