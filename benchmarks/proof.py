@@ -62,7 +62,7 @@ def measure(size: Size, *, alike: bool = True) -> dict[str, float]:
             continue
         began = time.process_time()
         rows = {stream: table.row(nodes) for stream, nodes in chosen.nodes.items()}
-        found = certify(asked, snapshot, tuple(chosen.predicted), rows)
+        found = certify(asked, snapshot, tuple(chosen.predicted), rows, weights=decision.weights)
         took.append(time.process_time() - began)
         decided.append(gap(decision) or 0.0)
         proven.append(found.start_us / found.bound_us - 1)

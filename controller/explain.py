@@ -37,14 +37,14 @@ def gap(decision: Decision) -> float | None:
     chosen = next((c for c in decision.candidates if not c.why_not), None)
     if chosen is None or decision.lower_bound_us <= 0:
         return None
-    total = chosen.weighted_us
-    if total is None:
+    total, rounded = chosen.weighted_us, 1
+    if total is None:  # each prediction is rounded in four parts
         total = sum(latency.total_us for latency in chosen.predicted.values())
+        rounded = 2 * len(chosen.predicted) + 1
     if total >= UNREACHABLE_US:
         return None
     total += sum(parts.weighed_us - chosen.predicted[stream].queue_us for stream, parts in chosen.parts.items())
-    # predictions are rounded in four parts, the rest once: so little below the bound is none
-    rounding = decision.lower_bound_us - 2 * len(chosen.predicted) - 1 <= total < decision.lower_bound_us
+    rounding = decision.lower_bound_us - rounded <= total < decision.lower_bound_us
     return 0.0 if rounding else round(total / decision.lower_bound_us - 1, 6)
 
 

@@ -8,7 +8,7 @@ stream -> one node, or the list of the nodes of its blocks. Policies ignore opti
 from collections.abc import Mapping
 from typing import Any
 
-from controller.cost import predict
+from controller.cost import Forecast
 from controller.model import Candidate, Decision, Placement, Snapshot, Trigger
 from controller.planner import Plan, Planner
 from controller.table import Row, Rows, Table
@@ -64,12 +64,11 @@ def start(planner: Planner, snapshot: Snapshot, pinned: Rows) -> Decision:
     trouble = _trouble(planner, snapshot, plan, rows)
     if trouble or rows is None:
         return Decision("INFEASIBLE", Placement(0, {}), trigger, (), trouble)
-    predicted = predict(planner.table, snapshot, rows)
-    nodes = named(planner.table, rows)
-    weighted_us = round(planner.total_us(snapshot, rows, {}))
-    chosen = Candidate("placement" if pinned else "optimum", nodes, predicted, 0, 0, weighted_us=weighted_us)
+    forecast, name = Forecast(planner.table, snapshot), "placement" if pinned else "optimum"
+    predicted, weighted_us = forecast.latencies(rows), round(forecast.total_us(rows, {}))
+    chosen = Candidate(name, named(planner.table, rows), predicted, 0, 0, weighted_us=weighted_us)
     reason = "start: as the experiment asks" if pinned else "start: optimum of what is known"
-    return Decision("RESPLIT", Placement(1, nodes), trigger, (chosen,), reason, round(plan.bound_us))
+    return Decision("RESPLIT", Placement(1, chosen.nodes), trigger, (chosen,), reason, round(plan.bound_us))
 
 
 def _trouble(planner: Planner, snapshot: Snapshot, plan: Plan, rows: Rows | None) -> str:

@@ -65,7 +65,7 @@ class _Search:
 
     def left_us(self, begun: _Begun) -> Floats:
         """(L,) what they cost as they are, less what they pay."""
-        return self._place.together_us(begun.uses, begun.rho, begun.square) - begun.paid_us
+        return self._place.all_us(begun.uses, self._place.wait_us(begun.rho, begun.square)) - begun.paid_us
 
     def least_us(self, begun: _Begun, taken: int) -> Floats:
         """(L,) the same, at least, when they are complete; so many kinds were taken."""
@@ -73,9 +73,7 @@ class _Search:
         wait = np.maximum(self._low, self._place.wait_us(begun.rho, begun.square)[:, None])
         more = np.maximum(self._place.most_uses - begun.uses, 0)[:, None] * self._gain[taken]
         more = np.minimum(more, np.maximum(free, 0.0) * self._each[taken])
-        staying = self._place.stay[2]
-        all_us = (begun.uses[:, None] + staying) * wait - staying * self._place.calm_us
-        left = np.where(free < -ROUNDING * self._high, np.inf, all_us - more)
+        left = np.where(free < -ROUNDING * self._high, np.inf, self._place.all_us(begun.uses[:, None], wait) - more)
         return np.asarray(left.min(axis=1) - begun.paid_us)
 
     def extended(self, begun: _Begun, taken: int, below_us: float, most: float) -> _Begun:

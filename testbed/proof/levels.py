@@ -108,7 +108,7 @@ class Levels:
         slack = max(below_us - float(self._cheapest(free, np.zeros(len(low)))[0].sum()), 0.0)
         return Box(low, np.maximum(low, alone + slack / (self.groups.weights.min() + self._staying)) * (1 + ROUNDING))
 
-    def longer_us(self, box: Box) -> float:
+    def _longer_us(self, box: Box) -> float:
         """How much longer the streams that stay wait in the box, at least."""
         return float(self._staying @ (box.low_us - self._calm_us))
 
@@ -121,8 +121,8 @@ class Levels:
         met = Counter[int]()
         for stream, row in enumerate(rows):
             met.update(int(uses.place[uses.spot(at)]) for uses, at in (self._spots(stream, row) if row else ()))
-        stays = self.groups.stay
-        return sorted(at for at, uses in met.items() if at >= 0 and (uses > 1 or at in stays) and at not in self.ids)
+        crowded = (at for at, uses in met.items() if uses > 1 or at in self.groups.stay)
+        return sorted(at for at in crowded if at >= 0 and at not in self.ids)
 
     def see(self, stream: int, row: Row) -> bool:
         """Takes a row up; whether it was not known."""
@@ -166,10 +166,10 @@ class Levels:
     def relaxed(self, box: Box, charges: Floats, below_us: float) -> Relaxed:
         """The highest bound in the box; what costs `below_us` or more is no matter."""
         best = Relaxed(-np.inf, charges, np.empty(0), np.empty(0))
-        shares, hope_us = np.empty(0), np.inf
+        shares, hope_us, longer = np.empty(0), np.inf, self._longer_us(box)
         for turn in range(TURNS):
             streams, rows = self._cheapest(box, charges)
-            bound = float(streams.sum() - charges @ self._room(box.high_us)) + self.longer_us(box)
+            bound = float(streams.sum() - charges @ self._room(box.high_us)) + longer
             if bound > best.bound_us:
                 best = Relaxed(bound, charges, streams, shares)
             if best.bound_us >= below_us or hope_us - best.bound_us < CLOSE * below_us:
@@ -181,7 +181,7 @@ class Levels:
             if found.x is None:  # HiGHS could not solve it: the bound holds as it is
                 break
             charges = np.asarray(np.maximum(-found.ineqlin.marginals, 0.0) / self._room(box.high_us))
-            shares, hope_us = found.x[: -len(self.ids)], float(found.fun) + self.longer_us(box)
+            shares, hope_us = found.x[: -len(self.ids)], float(found.fun) + longer
         return replace(best, shares=shares)
 
     def exact(self, box: Box, relaxed: Relaxed, below_us: float, not_these: Sequence[Sequence[Row]], most: int) -> Best:
@@ -193,7 +193,7 @@ class Levels:
         left = self._left(box, relaxed, max(below_us - relaxed.bound_us, 0.0) + ROUNDING * below_us, most)
         waited, brings = self._matrices(box, [self._columns[one] for one in left])
         again = np.array([[rows[stream] == row for stream, row in left] for rows in not_these], dtype=float)
-        streams, longer = len(self.groups.others_us), self.longer_us(box)
+        streams, longer = len(self.groups.others_us), self._longer_us(box)
         one = csr_array((np.ones(len(left)), ([stream for stream, _ in left], range(len(left)))), (streams, len(left)))
         limits = [
             LinearConstraint(one, 1.0, 1.0),

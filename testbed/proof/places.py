@@ -56,12 +56,14 @@ class Place:
     kind: Indices = field(init=False)  # (U,)
     amounts: Floats = field(init=False)  # (2, G) what uses of a kind bring at least
     companies: Floats = field(init=False)  # (C, G)
+    calm_us: float = field(init=False)  # what those that stay wait when nobody else is there
     cost_us: Floats = field(init=False)  # (C,) what all of a company wait, and those that stay because of them
     listed: bool = field(init=False, default=True)
     most_uses: int = field(init=False, default=0)  # of all kinds together
     limits: tuple[Limit, ...] = field(init=False, default=())  # that listed companies keep already
 
     def __post_init__(self) -> None:
+        self.calm_us = float(self.wait_us(np.zeros(1), np.zeros(1))[0])
         self._take(np.unique(np.searchsorted(self.rho, np.array(SHARES) * self.rho[-1])))
 
     def _take(self, first: Indices) -> None:
@@ -80,17 +82,12 @@ class Place:
 
     def waits_us(self, companies: Floats) -> Floats:
         """(C,) what all of each wait, and those that stay because of them."""
-        return self.together_us(companies.sum(axis=1), *(self.amounts @ companies.T))
+        return self.all_us(companies.sum(axis=1), self.wait_us(*(self.amounts @ companies.T)))
 
-    def together_us(self, uses: Floats, rho: Floats, square: Floats) -> Floats:
-        """The same of so many uses that bring so much together."""
+    def all_us(self, uses: Floats, each_us: Floats) -> Floats:
+        """What so many uses wait, and those that stay because of them, when each waits so long."""
         staying = self.stay[2]
-        return np.asarray((uses + staying) * self.wait_us(rho, square) - staying * self.calm_us)
-
-    @property
-    def calm_us(self) -> float:
-        """What those that stay wait when nobody else is there."""
-        return float(self.wait_us(np.zeros(1), np.zeros(1))[0])
+        return np.asarray((uses + staying) * each_us - staying * self.calm_us)
 
     def cost_of(self, company: Floats) -> float:
         return float(self.waits_us(company[None])[0])

@@ -57,10 +57,10 @@ def told(question: Question, found: "Certificate") -> dict[str, Any]:
     """The proof in names, for `testbed why`; `better` is empty where nothing that fits is below the chosen one."""
     better = {s: found.rows[s] for s in question.looked if found.rows[s] != question.rows[s]}
     found_us, why = found.found_us, found.open
-    if question.cost_us - found_us <= 2 * len(question.looked) + 1:  # no more than was rounded: another as good
+    if question.cost_us - found_us <= 2 * len(question.looked) + 1:  # no more than predictions are rounded: as good
         better = {}
     elif overfull(tabulate(question.problem), {**question.rows, **better}):
-        better, found_us, why = {}, float(question.cost_us), "what is below the chosen one does not fit into memory"
+        better, found_us, why = {}, question.cost_us, "what is below the chosen one does not fit into memory"
     above_us = question.cost_us if better else found_us
     hosts = question.problem.hosts
     return {
