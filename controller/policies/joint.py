@@ -126,13 +126,13 @@ class Joint:
         return self._weigh(view, plan, best, keep, draft)
 
     def _few(self, forecast: Forecast, rows: Rows, order: list[str], first: set[str]) -> list[str]:
-        """All streams if they are few, else those it is about, else those that are slowest."""
+        """All streams if they are few, else those it is about, else those that are slowest; of too many the slowest."""
         if len(order) <= self._breadth:
             return order
         about = [s for s in order if s in first] + [s for s in order if s in self._touched - first]
-        if not about:
-            latency = forecast.latencies(rows)
-            about = sorted(order, key=lambda s: (-latency[s].total_us, s))
+        if not 0 < len(about) <= self._breadth:  # a stream that was moved is late until that is measured
+            latency = forecast.latencies(rows, about or order)
+            about = sorted(about or order, key=lambda s: (s not in first, -latency[s].total_us, s))
         return about[: self._breadth]
 
     def _forbidden(self, forecast: Forecast, rows: Rows) -> frozenset[str]:

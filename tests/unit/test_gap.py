@@ -8,12 +8,13 @@ import pytest
 from benchmarks.decision import Intake, Size, problem, reports
 from benchmarks.milp import optimum
 from benchmarks.tight import gap_of
-from controller.cost import Forecast, Outlook
+from controller.cost import Forecast, Outlook, predict
 from controller.explain import gap
 from controller.model import NodeStates
 from controller.planner import Planner
 from controller.policies.joint import Joint
 from controller.sited import Sited, Sites
+from controller.table import tabulate
 from controller.tiers import WIDTH, through_us
 from controller.turns import Scene
 from tests.unit.test_joint import brute, instance, scene_of, street
@@ -135,6 +136,23 @@ def test_only_the_streams_that_are_about_are_looked_at_when_there_are_many():
     moved = policy.decide(scene_of(10_000_000, 900_000, latency={"s3": 130_000, "s4": 130_000}), first, ())
     assert moved.action == "REMAP" and sorted(moved.candidates[0].predicted) == ["s3", "s4"]
     assert {s for s in first.nodes if moved.placement.nodes[s] != first.nodes[s]} <= {"s3", "s4"}
+
+
+def test_of_too_many_late_streams_the_slowest_are_looked_at():
+    """Those that were moved stay late until that is measured; the others come next, whatever their names are."""
+    many, late = street(count=6), {f"s{n}": 130_000 for n in range(6)}
+    policy, table, moved = Joint(many, {"breadth": 2, "rest_s": 0, "cooldown_s": 0}), tabulate(many), set[str]()
+    placement = policy.start(scene_of()).placement
+    for second in (10, 11, 12):
+        scene = scene_of(second * 1_000_000, 900_000, latency=late)
+        before = {s: table.row(nodes) for s, nodes in placement.nodes.items()}
+        slow = {s: latency.total_us for s, latency in predict(table, scene, before).items()}
+        decision = policy.decide(scene, placement, ())
+        looked = decision.candidates[0].predicted
+        assert len(looked) == 2 and min(slow[s] for s in looked) >= max(slow[s] for s in slow if s not in looked)
+        moved |= {s for s, nodes in decision.placement.nodes.items() if nodes != placement.nodes[s]}
+        placement = decision.placement
+    assert len(moved) >= 4
 
 
 def test_totals_beside_others_and_theirs_are_the_whole():
