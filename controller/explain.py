@@ -9,23 +9,27 @@ import numpy as np
 
 from controller.cost import UNREACHABLE_US
 from controller.model import Candidate, Decision, Latency, NodeStates, Problem, Snapshot
+from controller.sited import Paths, Sited
 
-WHOLE = 64  # hosts: the paths between more of them are too many for a journal
+MOST = 25_000  # delays and rates between hosts, or sites: more of them are too many for a journal
 
 
 def recorded(problem: Problem, snapshot: Snapshot, decision: Decision) -> dict[str, Any]:
     """The fields of a `decision` record that come from the decision itself."""
+    decided_on, used = decision.expected or snapshot, _used(problem, decision)
+    latency_us = {stream: int(us) for stream, us in sorted(snapshot.latency_us.items())}
     return {
         "action": decision.action,
         "reason": decision.reason,
         "triggers": [asdict(trigger) for trigger in decision.triggers],
-        "seen": _seen(problem, snapshot, decision),
+        "seen": {**_known(problem, snapshot, used), "latency_us": latency_us},
+        "expected": _known(problem, decision.expected, used) if decision.expected else None,
         "candidates": [_candidate(candidate) for candidate in decision.candidates],
         "epoch": decision.placement.epoch,
         "lower_bound_us": decision.lower_bound_us,
         "gap": gap(decision),
         "weights": dict(decision.weights),
-        "state": _state(problem, snapshot) if len(problem.hosts) <= WHOLE else None,
+        "state": _state(problem, decided_on),
     }
 
 
@@ -48,11 +52,15 @@ def gap(decision: Decision) -> float | None:
     return 0.0 if rounding else round(total / decision.lower_bound_us - 1, 6)
 
 
-def _seen(problem: Problem, snapshot: Snapshot, decision: Decision) -> dict[str, Any]:
-    """What was known of the nodes and paths that the candidates use, and the measured latencies."""
-    index = {host.name: n for n, host in enumerate(problem.hosts)}
-    pairs = sorted(set(_paths(problem, decision)))
+def _used(problem: Problem, decision: Decision) -> tuple[list[str], list[tuple[str, str]]]:
+    """The nodes and paths that the candidates use."""
     nodes = sorted({name for nodes in _placements(decision) for row in nodes.values() for name in row})
+    return nodes, sorted(set(_paths(problem, decision)))
+
+
+def _known(problem: Problem, snapshot: Snapshot, used: tuple[list[str], list[tuple[str, str]]]) -> dict[str, Any]:
+    """What was known of these nodes and paths."""
+    index, (nodes, pairs) = {host.name: n for n, host in enumerate(problem.hosts)}, used
     return {
         "nodes": [{"node": name, **asdict(snapshot.nodes[index[name]])} for name in nodes],
         "paths": [
@@ -64,22 +72,35 @@ def _seen(problem: Problem, snapshot: Snapshot, decision: Decision) -> dict[str,
             }
             for a, b in pairs
         ],
-        "latency_us": {stream: int(us) for stream, us in sorted(snapshot.latency_us.items())},
     }
 
 
-def _state(problem: Problem, snapshot: Snapshot) -> dict[str, Any]:
-    """The whole snapshot, and the zones in force: from it any placement can be reckoned later."""
-    states, rates = NodeStates.of(snapshot.nodes), np.array(snapshot.rate_bps, dtype=np.int64)
-    np.fill_diagonal(rates, 0)  # it says nothing, and may be long
+def _state(problem: Problem, snapshot: Snapshot) -> dict[str, Any] | None:
+    """All that it was decided on, zones too: from it any placement can be reckoned later. None: it is too large."""
+    paths = _whole(snapshot.delay_us, snapshot.rate_bps)
+    if paths is None:
+        return None
+    states = NodeStates.of(snapshot.nodes)
     return {
         "up": states.up.tolist(),
         "load_ppm": states.load_ppm.tolist(),
         "queue_us": states.queue_us.tolist(),
-        "delay_us": np.asarray(snapshot.delay_us, dtype=np.int64).tolist(),
-        "rate_bps": rates.tolist(),
+        **paths,
         "zones": {kind: sorted(zones) for kind, zones in sorted(problem.zones.items())},
     }
+
+
+def _whole(delay_us: Paths, rate_bps: Paths) -> dict[str, Any] | None:
+    """From each host to each; or by sites (`controller.sited`), where hosts share the paths of theirs."""
+    if isinstance(delay_us, Sited) and isinstance(rate_bps, Sited) and delay_us.sites is rate_bps.sites:
+        told: dict[str, Any] = {
+            name: {part: getattr(paths, part).tolist() for part in ("out", "into", "between")}
+            for name, paths in (("delay_us", delay_us), ("rate_bps", rate_bps))
+        }
+        return None if 2 * delay_us.between.size > MOST else {"site": delay_us.sites.at.tolist(), **told}
+    delays, rates = np.asarray(delay_us, dtype=np.int64), np.array(rate_bps, dtype=np.int64)
+    np.fill_diagonal(rates, 0)  # it says nothing, and may be long
+    return None if 2 * delays.size > MOST else {"delay_us": delays.tolist(), "rate_bps": rates.tolist()}
 
 
 def _placements(decision: Decision) -> tuple[Mapping[str, tuple[str, ...]], ...]:

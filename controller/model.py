@@ -218,3 +218,4 @@ class Decision:
     reason: str
     lower_bound_us: int = 0  # of `weighted_us` of any placement; gap = chosen / bound - 1 (`explain.gap`); 0: none
     weights: Mapping[str, float] = field(default_factory=dict)  # of streams that count more than once, or not at all
+    expected: Snapshot | None = field(default=None, compare=False)  # what it was decided on, if not on what was seen

@@ -48,7 +48,8 @@ class Predictive:
     def decide(self, snapshot: Snapshot, current: Placement, triggers: tuple[Trigger, ...]) -> Decision:
         expected = self._expected(snapshot)
         foreseen = tuple(self._foreseen(snapshot, expected, current))
-        return self._joint.decide(expected, current, (*triggers, *foreseen))
+        decision = self._joint.decide(expected, current, (*triggers, *foreseen))
+        return decision if expected is snapshot else replace(decision, expected=expected)
 
     def _expected(self, snapshot: Snapshot) -> Snapshot:
         period_us = self._see(snapshot)

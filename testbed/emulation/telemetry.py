@@ -10,7 +10,7 @@ from testbed.emulation.latency import RecentLatency
 from testbed.emulation.linkstate import LinkState
 from testbed.emulation.phones import Phones
 from testbed.emulation.problem import zones_over
-from testbed.emulation.routes import path_arrays, present, ways
+from testbed.emulation.routes import path_values, present, ways
 from testbed.plan import Plan
 
 STANDING_SAMPLES = 3  # a queue counts for what stands of it over so many samples: one request in service is no backlog
@@ -34,7 +34,7 @@ class Telemetry:
         self.recent.add(now_us, outcomes)
         measured, down = self.links.measured()
         now = ways(present(self.plan, self.links.stations), self.links.shapes, measured, down)
-        delay_us, rate_bps = path_arrays(self.plan, now)
+        delay_us, rate_bps = path_values(self.plan, now)
         self._record_links(now_us)
         self.agents.seen = seen = Snapshot(
             now_us=now_us,

@@ -19,6 +19,7 @@ from controller.cost import UNREACHABLE_US, Forecast, Outlook
 from controller.memory import overfull
 from controller.model import Latency, NodeStates, Problem, Snapshot
 from controller.policies.wishes import wished
+from controller.sited import Paths, Sited, Sites
 from controller.table import Rows, tabulate
 from testbed.emulation.problem import problem_of
 from testbed.plan import from_json
@@ -38,7 +39,7 @@ class Question:
     """How low can the latencies of the streams looked at be, by weight, with what the others, who stay, wait longer?"""
 
     problem: Problem  # with the pins and vetoes of the experiment, and the zones that held then
-    snapshot: Snapshot
+    snapshot: Snapshot  # what was decided on: all that was seen, or what was expected
     looked: tuple[str, ...]  # the streams that the bound is about
     rows: Rows  # where the chosen candidate has all streams
     weights: Mapping[str, float]  # how often streams count that do not count once
@@ -85,7 +86,7 @@ def _question(run: Path, record: Mapping[str, Any]) -> Question:
     forecast, weights = Forecast(table, snapshot), record.get("weights", {})
     latencies = forecast.latencies(rows, looked)
     if not all(_same(latency, chosen["predicted"][stream]) for stream, latency in latencies.items()):
-        raise NotProvable("its predictions are not of what was seen: the policy looks ahead, or reckons otherwise")
+        raise NotProvable("its predictions are not of what was seen, or expected: the policy reckons otherwise")
     outlook = Outlook(forecast, weights, {s: row for s, row in rows.items() if s not in looked})
     return Question(problem, snapshot, looked, rows, weights, outlook.total_us({s: rows[s] for s in looked}))
 
@@ -104,12 +105,12 @@ def _chosen(record: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _known(run: Path, record: Mapping[str, Any]) -> tuple[Problem, Snapshot]:
-    """The problem that was in force, and all that was seen."""
+    """The problem that was in force, and all that it was decided on."""
     if "state" not in record:
-        raise NotProvable("the run is of an older version, its journal does not hold all that was seen")
+        raise NotProvable("the run is of an older version, its journal does not hold all that it was decided on")
     state = record["state"]
     if state is None:
-        raise NotProvable("the network is too large, its journal does not hold all that was seen")
+        raise NotProvable("the network is too large, its journal does not hold all that it was decided on")
     try:
         plan = from_json((run / "plan.json").read_text())
         problem = wished(problem_of(plan), plan.policy_options)
@@ -127,13 +128,26 @@ def _snapshot(record: Mapping[str, Any], state: Mapping[str, Any]) -> Snapshot:
     def array(name: str) -> npt.NDArray[np.int64]:
         return np.array(state[name], dtype=np.int64)
 
+    delay_us, rate_bps = _paths(state)
     return Snapshot(
         now_us=record["t_us"],
         nodes=NodeStates(array("up").astype(bool), array("load_ppm"), array("queue_us")),
-        delay_us=array("delay_us"),
-        rate_bps=array("rate_bps"),
+        delay_us=delay_us,
+        rate_bps=rate_bps,
         latency_us=record["seen"]["latency_us"],
     )
+
+
+def _paths(state: Mapping[str, Any]) -> tuple[Paths, Paths]:
+    if "site" not in state:
+        return np.array(state["delay_us"], dtype=np.int64), np.array(state["rate_bps"], dtype=np.int64)
+    sites = Sites(np.array(state["site"], dtype=np.intp))
+
+    def sited(name: str, *, narrowest: bool) -> Sited:
+        out, into, between = (np.array(state[name][part], dtype=np.int64) for part in ("out", "into", "between"))
+        return Sited(sites, out, into, between, narrowest=narrowest)
+
+    return sited("delay_us", narrowest=False), sited("rate_bps", narrowest=True)
 
 
 def _same(latency: Latency, said: Mapping[str, int]) -> bool:

@@ -56,7 +56,7 @@ def detail(record: Record) -> Iterator[str]:
     yield f"  took       {record['duration_us'] / 1e3:.2f} ms"
     for trigger in record["triggers"]:
         yield f"  triggered  {trigger['kind']} {trigger['subject']}: {_change(trigger)}"
-    yield from _seen(record.get("seen") or {})
+    yield from _seen(record.get("seen") or {}, record.get("expected") or {})
     weights = record.get("weights", {})
     for weight in sorted(set(weights.values())):
         yield f"  weight {weight:<3g} {', '.join(stream for stream, its in weights.items() if its == weight)}"
@@ -91,19 +91,24 @@ def _change(trigger: Mapping[str, Any]) -> str:
     return said.get(trigger["kind"], "it is up")
 
 
-def _seen(seen: Mapping[str, Any]) -> Iterator[str]:
-    for node in seen.get("nodes", ()):
-        state = (
-            f"load {node['load_ppm'] / 1e4:.0f} %, backlog {node['queue_us'] / 1e3:.1f} ms" if node["up"] else "down"
-        )
-        yield f"  seen       {node['node']}: {state}"
-    for path in seen.get("paths", ()):
-        there = (
-            f"{path['delay_us'] / 1e3:.1f} ms, {path['rate_bps'] / 1e6:.2f} Mbit/s" if path["rate_bps"] else "no path"
-        )
-        yield f"  seen       {path['from']} -> {path['to']}: {there}"
+def _seen(seen: Mapping[str, Any], expected: Mapping[str, Any]) -> Iterator[str]:
+    """What was seen, and, where a policy decided on something else, what it expected."""
+    then = dict(_states(expected))
+    for what, state in _states(seen):
+        but = f"; expected: {then[what]}" if then.get(what, state) != state else ""
+        yield f"  seen       {what}: {state}{but}"
     for stream, us in seen.get("latency_us", {}).items():
         yield f"  seen       {stream}: {us / 1e3:.1f} ms measured"
+
+
+def _states(known: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Of each node, and each path."""
+    for node in known.get("nodes", ()):
+        state = f"load {node['load_ppm'] / 1e4:.0f} %, backlog {node['queue_us'] / 1e3:.1f} ms"
+        yield node["node"], state if node["up"] else "down"
+    for path in known.get("paths", ()):
+        state = f"{path['delay_us'] / 1e3:.1f} ms, {path['rate_bps'] / 1e6:.2f} Mbit/s"
+        yield f"{path['from']} -> {path['to']}", state if path["rate_bps"] else "no path"
 
 
 def _gap(gap: float | None) -> str:

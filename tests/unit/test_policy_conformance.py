@@ -11,6 +11,7 @@ from controller.conformance import faults
 from controller.instances import NOTHING
 from controller.model import Decision, Placement
 from controller.plugins import NoPolicy, build, find, in_file, installed, label
+from controller.sited import Sited, Sites
 from controller.table import tabulate
 from controller.validity import MOVES
 from testbed.experiment import ExperimentError
@@ -178,3 +179,32 @@ def test_an_experiment_may_name_a_file_beside_it(tmp_path):
     (tmp_path / "mine.py").unlink()
     with pytest.raises(ExperimentError, match=r"exp.yaml:\d+: policy.name: .*no such file"):
         load(tmp_path / "exp.yaml", RunOptions())
+
+
+def by_sites(problem, seed):
+    """Two periods of a world where hosts share the paths of three sites."""
+    draw, size = np.random.default_rng(seed), len(problem.hosts)
+    sites = Sites(draw.integers(0, 3, size))
+    for seen in (instances.scene(problem, seed, period * 4_000_000) for period in range(3)):
+        far, wide = draw.integers(100, 9_000, (3, 3)), draw.integers(5, 500, (3, 3)) * 10**6
+        np.fill_diagonal(far, 0)
+        np.fill_diagonal(wide, 2**62)
+        delay = Sited(sites, *draw.integers(100, 4_000, (2, size)), far)
+        rate = Sited(sites, *draw.integers(5, 100, (2, size)) * 10**6, wide, narrowest=True)
+        yield dataclasses.replace(seen, delay_us=delay, rate_bps=rate)
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=lambda value: str(value).rpartition("/")[2])
+def test_paths_by_sites_are_decided_on_as_all_pairs_are(name, options):
+    for seed in range(5):
+        problem = instances.problem(seed)
+        sited, dense = (find(name)(problem, {**options, "steps": 100}) for _ in range(2))
+        current = NOTHING
+        for period, seen in enumerate(by_sites(problem, seed)):
+            pairs = dataclasses.replace(seen, delay_us=np.asarray(seen.delay_us), rate_bps=np.asarray(seen.rate_bps))
+            said = [
+                policy.decide(known, current, instances.triggers(seed, period)) if period else policy.start(known)
+                for policy, known in ((sited, seen), (dense, pairs))
+            ]
+            assert said[0] == said[1]
+            current = said[0].placement if said[0].action in MOVES else current

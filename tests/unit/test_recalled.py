@@ -9,19 +9,22 @@ import numpy as np
 import pytest
 
 from controller.cost import predict
-from controller.explain import WHOLE, recorded
+from controller.explain import MOST, recorded
 from controller.model import Decision, Host, NodeState, Placement, Snapshot, Trigger
 from controller.plugins import build
+from controller.sited import Sited, Sites
 from controller.table import tabulate
 from testbed.compile import ModelFiles, compile_plan
 from testbed.emulation.problem import problem_of
 from testbed.experiment import load_experiment
 from testbed.plan import to_json
+from testbed.proof.certificate import certify
 from testbed.proof.recalled import NotProvable, Question, recalled, told
 
 TOWN = Path(__file__).parents[1] / "scenarios" / "experiments" / "town.yaml"
 SECOND = 1_000_000
 UE1, UE2, UE3, EDGE, MEC = range(5)
+NOTHING = Decision("KEEP", Placement(1, {}), (), (), "nothing has changed")
 LATE = (Trigger("load", "mec", 0.9, 0.0),)
 
 
@@ -106,16 +109,39 @@ def test_the_state_is_small_and_of_integers_alone(run):
     assert len(numbers) == 3 * 5 + 2 * 25 and all(isinstance(number, int) for number in numbers)
 
 
-def test_of_a_large_network_there_is_no_state(run):
+def kept(problem, hosts, *paths):
+    """What a journal keeps of a network of so many hosts."""
+    many = tuple(Host(f"h{n}", "site", 10**9, 10**9) for n in range(hosts))
+    seen = Snapshot(0, (NodeState(True, 0, 0),) * hosts, *paths)
+    return recorded(replace(problem, hosts=many), seen, NOTHING)["state"]
+
+
+def test_of_a_large_network_there_is_no_state_unless_hosts_share_paths(run):
     folder, records = run
     problem = recalled(folder, records[0]).problem
-    for hosts in (WHOLE, WHOLE + 1):
-        many = tuple(Host(f"h{n}", "site", 10**9, 10**9) for n in range(hosts))
-        paths = np.zeros((2, hosts, hosts), np.int64)
-        seen = Snapshot(0, (NodeState(True, 0, 0),) * hosts, *paths)
-        nothing = Decision("KEEP", Placement(1, {}), (), (), "nothing has changed")
-        state = recorded(replace(problem, hosts=many), seen, nothing)["state"]
-        assert (state is None) == (hosts > WHOLE)
+    for size in (111, 112):
+        assert (kept(problem, size, *np.zeros((2, size, size), np.int64)) is None) == (2 * size * size > MOST)
+        sites = Sites(np.arange(300) % size)
+        ways, between = np.zeros(300, np.int64), np.zeros((size, size), np.int64)
+        delay, rate = Sited(sites, ways, ways, between), Sited(sites, ways, ways, between, narrowest=True)
+        assert (kept(problem, 300, delay, rate) is None) == (2 * size * size > MOST)
+
+
+def test_paths_by_sites_are_known_again_as_they_were(tmp_path):
+    sites = Sites(np.array([0, 0, 1, 1, 2]))
+    delay = Sited(sites, *np.array([[8, 9, 7, 1, 2], [6, 8, 9, 2, 1]]) * 1_000, np.array([[0, 3, 5]] * 3) * 1_000)
+    rate = Sited(sites, *np.full((2, 5), 15_000_000), np.full((3, 3), 2**62), narrowest=True)
+    snapshots = [replace(town(n * 10 * SECOND, load_ppm=950_000 * n), delay_us=delay, rate_bps=rate) for n in (0, 1)]
+    folder, records = decided(tmp_path / "run", snapshots=snapshots)
+    assert [one["action"] for one in records] == ["RESPLIT", "REMAP"]
+    for one in records:
+        known = recalled(folder, one).snapshot
+        assert known.delay_us.sites is known.rate_bps.sites
+        assert (np.asarray(known.delay_us) == np.asarray(delay)).all()
+        assert (np.asarray(known.rate_bps) == np.asarray(rate)).all()
+    asked = recalled(folder, records[1])
+    found = certify(asked.problem, asked.snapshot, asked.looked, asked.rows, weights=asked.weights)
+    assert not found.open and told(asked, found)["gap"] == 0
 
 
 def test_pins_vetoes_and_the_zones_of_that_time_are_the_problems(tmp_path):
@@ -163,7 +189,7 @@ def slower(predicted):
         (lambda one: other(one, predicted={"cam.ue1": {"total_us": 10**12}}), "cannot be reached where it is"),
         (lambda one: other(one, predicted={}), "does not say where it has every stream, and how fast"),
         (lambda one: other(one, nodes={"cam.ue1": chosen(one)["nodes"]["cam.ue1"]}), "does not say where"),
-        (lambda one: other(one, predicted=slower(chosen(one)["predicted"])), "the policy looks ahead, or reckons"),
+        (lambda one: other(one, predicted=slower(chosen(one)["predicted"])), "seen, or expected: the policy reckons"),
         (lambda one: one | {"state": one["state"] | {"zones": {"raw": []}}}, "forbids where a stream stays"),
         (lambda one: one | {"state": one["state"] | {"up": [True]}}, "is not that of its journal"),
     ],
@@ -185,12 +211,20 @@ def test_a_plan_that_is_missing_or_of_another_version_is_told(run, tmp_path):
             recalled(tmp_path, one)
 
 
-def test_a_policy_that_decides_on_what_it_expects_is_not_proven_by_what_was_seen(tmp_path):
-    busier = [town(n * SECOND, load_ppm=100_000 * n) for n in range(3)]
+def test_what_a_policy_decides_on_what_it_expects_is_proven_on_that(tmp_path):
+    busier = [town(n * SECOND, load_ppm=200_000 * n) for n in range(4)]
     folder, records = decided(tmp_path / "run", "policy.name=predictive", snapshots=busier)
-    recalled(folder, records[0])  # the first is on what is known
-    with pytest.raises(NotProvable, match="its predictions are not of what was seen"):
-        recalled(folder, records[-1])
+    assert [one["expected"] is None for one in records] == [True, False, False, False]  # the first knows no more
+    last = records[-1]
+    seen, expected = ({node["node"]: node["load_ppm"] for node in last[of]["nodes"]} for of in ("seen", "expected"))
+    assert seen["mec"] == 600_000 < expected["mec"] == last["state"]["load_ppm"][MEC]
+    assert last["seen"]["latency_us"] == {"cam.ue1": 90_000} and "latency_us" not in last["expected"]
+    asked = recalled(folder, last)
+    assert asked.snapshot.nodes[MEC].load_ppm == expected["mec"]
+    found = certify(asked.problem, asked.snapshot, asked.looked, asked.rows, weights=asked.weights)
+    assert found.start_us == pytest.approx(chosen(last)["weighted_us"], abs=1)
+    with pytest.raises(NotProvable, match="not of what was seen, or expected"):
+        recalled(folder, last | {"state": recorded(asked.problem, busier[-1], NOTHING)["state"]})
 
 
 def certificate(question: Question, *, bound=1.0, found=1.0, rows=None, why=""):

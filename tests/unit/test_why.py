@@ -53,6 +53,17 @@ def test_a_decision_says_everything(records):
         assert part in text, part
 
 
+def test_what_was_expected_stands_beside_what_was_seen(records):
+    record = pick(decisions(records), None)
+    seen = record["seen"]
+    nodes = [node | {"load_ppm": 900_000 if node["node"] == "edge" else node["load_ppm"]} for node in seen["nodes"]]
+    paths = [path | {"rate_bps": 0 if path["to"] == "mec" else path["rate_bps"]} for path in seen["paths"]]
+    text = "\n".join(detail({**record, "expected": {"nodes": nodes, "paths": paths}}))
+    assert "seen       edge: load 80 %, backlog 0.0 ms; expected: load 90 %, backlog 0.0 ms" in text
+    assert "seen       ue -> mec: 4.0 ms, 1000.00 Mbit/s; expected: no path" in text
+    assert text.count("expected") == 1 + sum(path["to"] == "mec" for path in paths)
+
+
 def test_overview_has_a_line_a_decision(records):
     lines = list(overview(decisions(records)))
     assert len(lines) == 2 and "RESPLIT" in lines[0] and "load edge" in lines[1]
