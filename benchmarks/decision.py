@@ -77,7 +77,7 @@ SIZES = (
 def problem(size: Size) -> Problem:
     draw = np.random.default_rng(1)
     phones = tuple(Host(f"ue{i}", "device", int(draw.integers(20, 100)) * GB, 4 * GB) for i in range(size.streams))
-    if size.streams * 2 > size.nodes:
+    if size.streams >= size.nodes:
         raise ValueError("more phones than servers")
     servers = tuple(
         Host(f"n{i}", "edge", int(draw.integers(200, 4000)) * GB, 16 * GB) for i in range(size.nodes - size.streams)

@@ -74,7 +74,8 @@ class Factors:
     delay_out: npt.NDArray[np.float64]  # (N,) microseconds
     delay_in: npt.NDArray[np.float64]  # (N,)
     delay: npt.NDArray[np.float64]  # (S, S)
-    rate_in: npt.NDArray[np.float64]  # (N,) bits/s
+    rate_out: npt.NDArray[np.float64]  # (N,) bits/s
+    rate_in: npt.NDArray[np.float64]  # (N,)
     rate: npt.NDArray[np.float64]  # (S, S), no wider than the widest access at both ends
 
 
@@ -88,15 +89,14 @@ def factors(delay_us: Paths, rate_bps: Paths) -> Factors:
         out, into = (np.maximum.reduceat(way[sites.order], sites.starts) for way in (rate_bps.out, rate_bps.into))
         pairs = np.ix_(sites.present, sites.present)
         rate = np.minimum(np.minimum(out[:, None], rate_bps.between[pairs]), into).astype(float)
-        ways = (way[sites.order].astype(float) for way in (delay_us.out, delay_us.into, rate_bps.into))
-        delay_out, delay_in, rate_in = ways
-        return Factors(sites, delay_out, delay_in, delay_us.between[pairs].astype(float), rate_in, rate)
-    rates = np.array(rate_bps)
-    np.fill_diagonal(rates, 0)
-    if len(rates) <= APART:
-        sites, zero, delays = Sites(np.arange(len(rates))), np.zeros(len(rates)), np.asarray(delay_us).astype(float)
-        return Factors(sites, zero, zero, delays, rates.max(axis=0, initial=0).astype(float), rates.astype(float))
-    nearest = np.where(rates > 0, np.asarray(delay_us), np.iinfo(np.int64).max).min(axis=0).astype(float)
-    widest, zero = rates.max(axis=0, initial=0).astype(float), np.zeros(len(rates))
-    whole = np.array([[widest.max(initial=0.0)]])
-    return Factors(Sites(zero.astype(np.intp)), zero, nearest, np.zeros((1, 1)), widest, whole)
+        delays, rates = ([way[sites.order].astype(float) for way in (of.out, of.into)] for of in (delay_us, rate_bps))
+        return Factors(sites, *delays, delay_us.between[pairs].astype(float), *rates, rate)
+    every = np.array(rate_bps)
+    np.fill_diagonal(every, 0)
+    widest, zero = [every.max(axis=to, initial=0).astype(float) for to in (1, 0)], np.zeros(len(every))
+    if len(every) <= APART:
+        each = Sites(np.arange(len(every)))
+        return Factors(each, zero, zero, np.asarray(delay_us).astype(float), *widest, every.astype(float))
+    nearest = np.where(every > 0, np.asarray(delay_us), np.iinfo(np.int64).max).min(axis=0).astype(float)
+    whole = np.array([[widest[0].max(initial=0.0)]])
+    return Factors(Sites(zero.astype(np.intp)), zero, nearest, np.zeros((1, 1)), *widest, whole)

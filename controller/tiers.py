@@ -150,9 +150,12 @@ class _Tiers:
         data = chain.data[cuts].tolist()
         wire = {size: size * 8e6 / np.where(f.rate > 0, f.rate, 1e-9) for size in data}
         between = {size: f.delay + part for size, part in wire.items()}
-        slower = {size: size * 8e6 / np.where(f.rate_in > 0, f.rate_in, 1e-9) + f.delay_in for size in wire}
+        out, into = (
+            {size: size * 8e6 / np.where(rate > 0, rate, 1e-9) + delay for size in wire}
+            for rate, delay in ((f.rate_out, f.delay_out), (f.rate_in, f.delay_in))
+        )
         self._between = [between[size] for size in data]  # (S, S) of the cut before each piece
-        self._slower = [slower[size] for size in data]  # (N,) what entering a node costs alone
+        self._out, self._into = [out[size] for size in data], [into[size] for size in data]  # (N,) of the access alone
 
     def _ends(self, snapshot: Snapshot, a: Indices, b: Indices, size: float) -> Floats:
         """(B, N) from the phone, or back to it: not relaxed."""
@@ -165,22 +168,23 @@ class _Tiers:
         return np.asarray(np.minimum.reduceat(values, self._f.sites.starts, axis=1), dtype=np.float64)
 
     def over(self, done: Floats, cut: int) -> Floats:
-        """Ready on each node, coming from the best other one: the middle, or the access alone, whichever is more."""
-        best = self._best(done + self._f.delay_out)
-        ready = (best[:, :, None] + self._between[cut]).min(axis=1) + self._overhead
+        """Ready on each node, coming from the best other one: as the middle or an access takes, whichever is slowest."""
+        best, left = self._best(done + self._f.delay_out), self._best(done + self._out[cut])
+        ready = np.maximum(best[:, :, None] + self._between[cut], left[:, :, None] + self._f.delay).min(axis=1)
         through = np.repeat(ready, self._f.sites.sizes, axis=1)
         through += self._f.delay_in
-        alone = best.min(axis=1, keepdims=True) + self._overhead + self._slower[cut]
-        np.maximum(through, alone, out=through)
+        np.maximum(through, best.min(axis=1, keepdims=True) + self._into[cut], out=through)
+        through += self._overhead
         return through
 
     def back(self, ready: Floats, cut: int) -> Floats:
         """Still to pay on each node when the next block runs on the best other one."""
-        best = self._best(ready + self._f.delay_in)
-        left = (self._between[cut] + best[:, None]).min(axis=2)
-        alone = (ready + self._slower[cut]).min(axis=1, keepdims=True)
-        through = np.repeat(np.maximum(left, alone) + self._overhead, self._f.sites.sizes, axis=1)
+        best, entered = self._best(ready + self._f.delay_in), self._best(ready + self._into[cut])
+        left = np.maximum(self._between[cut] + best[:, None], self._f.delay + entered[:, None]).min(axis=2)
+        through = np.repeat(left, self._f.sites.sizes, axis=1)
         through += self._f.delay_out
+        np.maximum(through, best.min(axis=1, keepdims=True) + self._out[cut], out=through)
+        through += self._overhead
         return through
 
     def relays_before(self, j: int, done: Floats) -> Floats:
