@@ -17,10 +17,11 @@ without the periods in which the best one was known and not worth its move.
 import gc
 import json
 import os
+import random
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -97,6 +98,13 @@ def problem(size: Size) -> Problem:
         streams=tuple(Stream(f"s{i}", "m", f"ue{i}", 1_000_000) for i in range(size.streams)),
         sla=Sla(95, 10**9, 5_000_000),
     )
+
+
+def apart(asked: Problem) -> Problem:
+    """The same with a rate of its own for each stream."""
+    draw = random.Random(5)
+    streams = (replace(one, period_us=int(one.period_us * draw.uniform(0.5, 1.5))) for one in asked.streams)
+    return replace(asked, streams=tuple(streams))
 
 
 @dataclass(frozen=True, slots=True)

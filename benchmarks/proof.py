@@ -11,7 +11,6 @@ best that was found. Seconds are processor time on one processor, of one proof.
 
 import json
 import os
-import random
 import sys
 import time
 from dataclasses import replace
@@ -20,11 +19,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table as Shown
 
-from benchmarks.decision import OPTIONS, PERIOD_US, Intake, Size, problem, reports, triggers
+from benchmarks.decision import OPTIONS, PERIOD_US, Intake, Size, apart, problem, reports, triggers
 from benchmarks.table import RESULTS, WIDTH
 from controller.cost import UNREACHABLE_US
 from controller.explain import gap
-from controller.model import Problem
 from controller.policies.joint import Joint
 from controller.table import tabulate
 from testbed.proof.certificate import certify
@@ -39,13 +37,6 @@ SIZES = (
 )
 UNLIKE = Size(20, 6, 10, 10, 20)
 CLOSED = 1e-6
-
-
-def apart(asked: Problem) -> Problem:
-    """The same with a rate of its own for each stream."""
-    draw = random.Random(5)
-    streams = (replace(one, period_us=int(one.period_us * draw.uniform(0.5, 1.5))) for one in asked.streams)
-    return replace(asked, streams=tuple(streams))
 
 
 def measure(size: Size, *, alike: bool = True) -> dict[str, float]:

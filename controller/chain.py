@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from controller.cost import Load, backlog_us, spare_now, wait_us
 from controller.crowd import Crowd, crowded
-from controller.memory import distinct_runs, memory_bytes, resident
+from controller.memory import Loaded
 from controller.model import Snapshot
 from controller.objective import Objective
 from controller.table import Bools, Floats, Row, Rows, Table, runs
@@ -60,10 +60,16 @@ class Costs:
 
 def room_beside(table: Table, stream: str, others: Rows, loaded: Rows) -> Room:
     """The room of a stream when `others` are placed and `loaded` stays loaded until the move is over."""
-    free = table.memory - memory_bytes(table, others, loaded)
+    return room_in(table, stream, Loaded(table, others, loaded), {})
+
+
+def room_in(table: Table, stream: str, loaded: Loaded, more: Rows) -> Room:
+    """The room of a stream beside what is loaded, and more rows."""
     model = table.streams[stream].model
-    same = frozenset(run[1:] for run in distinct_runs(table, others, loaded) if run[0] == model)
-    return Room(free, resident(table, others, loaded)[model], same)
+    same, held = loaded.runs(model, more), np.zeros(table.chains[model].allowed.shape, dtype=bool)
+    for first, last, n in same:
+        held[first:last, n] = True
+    return Room(table.memory - loaded.used_with(more), held, same)
 
 
 @lru_cache(maxsize=64)

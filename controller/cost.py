@@ -246,8 +246,9 @@ def _waited(parts: Parts, under: Parts | None, least: float) -> float:
 class Outlook:
     """Placements of some streams beside others that stay: what they cost, each reckoned once."""
 
-    def __init__(self, forecast: Forecast, weights: Mapping[str, float], kept: Rows) -> None:
-        self.kept, self.under = kept, forecast.load_of_many(kept, weights)
+    def __init__(self, forecast: Forecast, weights: Mapping[str, float], kept: Rows, known: Load | None = None) -> None:
+        """`known`: the load of `kept`, if it is known."""
+        self.kept, self.under = kept, known or forecast.load_of_many(kept, weights)
         self._forecast, self._weights = forecast, weights
         self._totals: dict[frozenset[tuple[str, Row]], float] = {}
         self._loads: dict[frozenset[tuple[str, Row]], tuple[Load, dict[str, Latency]]] = {}

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from controller.cost import Forecast, Outlook, speed_now
-from controller.memory import overfull
+from controller.memory import Loaded
 from controller.model import Problem, Snapshot
 from controller.objective import Objective
 from controller.search import TRIALS, improved, swapped
@@ -71,13 +71,13 @@ class Planner:
         """
         current = current or {}
         forecast = forecast or Forecast(self.table, snapshot)
-        scene = Scene(self.table, snapshot, order, current, objective=self.objective, known=forecast)
+        scene = Scene(self.table, snapshot, order, current, objective=self.objective, known=forecast, weights=weights)
         stranded = tuple(s for s in order if s in scene.cut_off)
         free = [s for s in order if s not in stranded]
         alone = {s: weights.get(s, 1.0) * scene.alone[s].least_us for s in free}
         bound = sum(least_us for least_us in alone.values() if least_us < float("inf"))
         turn = Turn(scene, free, weights_without(weights, stranded), current)
-        whole = tuple({**turn.kept, **rows} for rows in self.together(snapshot, free, turn.kept, current))
+        whole = tuple({**turn.kept, **rows} for rows in self._together(snapshot, turn))
         starts, unplaced = self._starts(turn, free, whole)
         if not starts:
             return Plan(None, stranded, unplaced, bound, turn.outlook)
@@ -118,7 +118,7 @@ class Planner:
 
     def fits(self, rows: Rows, current: Rows) -> bool:
         """Whether `rows` fit into memory beside what is loaded now."""
-        return not overfull(self.table, rows, current)
+        return not Loaded(self.table, rows, current).over
 
     def permitted(self, snapshot: Snapshot, rows: Rows) -> bool:
         """Whether every node is up and every block is where its data may be."""
@@ -127,15 +127,16 @@ class Planner:
             for stream, row in rows.items()
         )
 
-    def together(self, snapshot: Snapshot, streams: Sequence[str], kept: Rows, current: Rows) -> list[dict[str, Row]]:
-        """`streams` whole on one node, for each of the fastest nodes where that can be beside the rest."""
+    def _together(self, snapshot: Snapshot, turn: Turn) -> list[dict[str, Row]]:
+        """The free streams whole on one node, for each of the fastest nodes where that can be beside the rest."""
+        streams = turn.free
         whole = {s: len(self.table.chain(s).weight) for s in streams}
         open_to_all = np.logical_and.reduce([self.table.chain(s).allowed.all(axis=0) for s in streams])
         speed = np.where(open_to_all, speed_now(self.table, snapshot), 0.0)
         found = list[dict[str, Row]]()
         for n in fastest(speed, max(FEW, WHOLE // max(len(streams), 1))) if streams else ():
             rows = {s: (n,) * blocks for s, blocks in whole.items()}
-            if speed[n] > 0 and (n not in self.table.tight or self.fits({**kept, **rows}, current)):
+            if speed[n] > 0 and (n not in self.table.tight or not turn.loaded.overfull(rows)):
                 found.append(rows)
         return found
 
@@ -143,10 +144,10 @@ class Planner:
         self, turn: Turn, free: list[str], whole: Sequence[Rows]
     ) -> tuple[list[dict[str, Row]], tuple[str, ...]]:
         """What to begin with, the current placement first and then the best; or who finds no room."""
-        scene, kept, current = turn.scene, turn.kept, turn.current
+        scene, current = turn.scene, turn.current
         starts, unplaced = list[dict[str, Row]](), tuple[str, ...]()
         apart = {s: found.row for s in free if (found := scene.alone[s].best) is not None}
-        if free and len(apart) == len(free) and self.fits({**kept, **apart}, current):
+        if free and len(apart) == len(free) and not turn.loaded.overfull(apart):
             starts.append(apart)
         starts += [{s: rows[s] for s in free} for rows in whole]
         placed = {s: current[s] for s in free if s in current}

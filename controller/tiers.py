@@ -3,8 +3,9 @@
 A hop costs at least the delay and the transfer of its factors (`controller.sited`): what leaves a node, what lies
 between two sites, what enters a node. So the programme over blocks and nodes can be run with O(N + S^2) a block, not
 O(N^2): the best node of each site, all pairs of sites, then every node of the site. Run forwards and backwards it says
-for each node what a row through it costs at least, when nobody else is there and memory is no matter. The nodes with
-the least are considered; what the best of the others would cost is a bound for all rows that use any of them.
+for each node what a row through it costs at least, beside those that stay (`controller.staying`), when memory is no
+matter. The nodes with the least are considered; what the best of the others would cost is a bound for all rows that
+use any of them.
 
 Of blocks that are alike a cut may slide at the same cost or less, one way or the other, until it is next to another
 cut or at the first or last block. So all but the first and the last `CUTS` of them are one piece, on a node no slower
@@ -13,16 +14,17 @@ and goes over *relays* then, nodes that do nothing: this can only be cheaper. Wh
 bound for those that use a node in no other way.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 
 from controller.chain import Indices
-from controller.cost import backlog_us, spare_now, wait_us
+from controller.cost import Load, backlog_us, spare_now, wait_us
 from controller.model import Snapshot
 from controller.sited import factors
+from controller.staying import Staying
 from controller.table import Floats, Table
 
 WIDTH = 32  # nodes considered for a stream, and all where there are no more
@@ -36,13 +38,41 @@ class Frontier:
     beyond_us: tuple[float, ...]  # a row that uses any other node costs at least this
 
 
-def frontier(table: Table, snapshot: Snapshot, streams: Sequence[str], kept: Sequence[set[int]]) -> Frontier:
-    """For streams of one model. `kept`: nodes that are considered whatever they cost, the phone being one."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """Streams of one model, with how often each counts, beside those that stay."""
+
+    table: Table
+    snapshot: Snapshot
+    streams: Sequence[str]
+    stay: Load = field(default_factory=Load)
+    weights: Mapping[str, float] = field(default_factory=dict)  # of streams that do not count once
+
+    @property
+    def period_us(self) -> Floats:
+        """(B, 1)"""
+        return np.array([[float(self.table.streams[stream].period_us)] for stream in self.streams])
+
+    @property
+    def weight(self) -> Floats:
+        """(B, 1)"""
+        return np.array([[self.weights.get(stream, 1.0)] for stream in self.streams])
+
+    @property
+    def source(self) -> Indices:
+        """(B, 1)"""
+        return np.array([[self.table.source(stream)] for stream in self.streams])
+
+
+def frontier(asked: Asked, kept: Sequence[set[int]]) -> Frontier:
+    """`kept`: nodes that are considered whatever they cost, the phone being one."""
+    table, streams = asked.table, asked.streams
     hosts = len(table.memory)
     if hosts <= WIDTH:
         return Frontier(np.arange(hosts)[None], (float("inf"),) * len(streams))
-    least, deep = through_us(table, snapshot, streams)
-    whole = _whole_us(table, snapshot, streams)
+    staying = Staying.of(asked.stay, backlog_us(asked.snapshot))
+    least, deep = through_us(asked, staying)
+    whole = _whole_us(asked, staying)
     for b, nodes in enumerate(kept):
         least[b, list(nodes)] = -1.0
     worth = int((least < whole[:, None]).sum(axis=1).max(initial=0))
@@ -55,17 +85,18 @@ def frontier(table: Table, snapshot: Snapshot, streams: Sequence[str], kept: Seq
     return Frontier(chosen if width < hosts else chosen[:1], tuple(beyond.tolist()))
 
 
-def _whole_us(table: Table, snapshot: Snapshot, streams: Sequence[str]) -> Floats:
-    """(B,) the cost of all blocks on one node, the best one that is big enough, when nobody else is there."""
-    chains, source = [table.chain(s) for s in streams], np.array([[table.source(s)] for s in streams])
-    chain, period_us = chains[0], np.array([[table.streams[s].period_us] for s in streams])
+def _whole_us(asked: Asked, staying: Staying) -> Floats:
+    """(B,) the cost of all blocks on one node, the best one that is big enough."""
+    table, snapshot, source, period_us = asked.table, asked.snapshot, asked.source, asked.period_us
+    chains = [table.chain(s) for s in asked.streams]
+    chain = chains[0]
     spare, everyone = spare_now(snapshot), np.arange(len(table.memory))[None]
     may = np.array(
         [one.allowed.all(axis=0) for one in (chains if any(one is not chain for one in chains) else chains[:1])]
     )
     fits = may & (chain.weight.sum() + chain.working.max() <= table.memory) & (spare > 0)
     time = chain.time[-1] / np.where(spare > 0, spare, np.inf)
-    total = time + np.maximum(backlog_us(snapshot), wait_us(time / period_us, time * time / period_us))
+    total = time + staying.whole_us(time, period_us, asked.weight)
     for size, a, b in ((chain.data[0], source, everyone), (chain.data[-1], everyone, source)):
         rate = np.asarray(snapshot.rate_bps[a, b])
         time = size * 8e6 / np.where(rate > 0, rate, 1)
@@ -75,12 +106,12 @@ def _whole_us(table: Table, snapshot: Snapshot, streams: Sequence[str]) -> Float
     return np.asarray(np.where(fits, total, np.inf).min(axis=1))
 
 
-def through_us(table: Table, snapshot: Snapshot, streams: Sequence[str]) -> tuple[Floats, Floats]:
-    """(B, N) the least that a row of each stream costs if it uses the node; of streams of one model.
+def through_us(asked: Asked, staying: Staying) -> tuple[Floats, Floats]:
+    """(B, N) the least that a row of each stream costs if it uses the node.
 
     Rows that use it as a relay only are left out; (B,) what they cost at least.
     """
-    tiers = _Tiers(table, snapshot, streams)
+    tiers = _Tiers(asked, staying)
     pieces = range(len(tiers.work))
     done = [tiers.enter + tiers.wait + tiers.work[0]]  # piece j has run
     relayed = dict[int, Floats]()  # ready to run piece j, after relays
@@ -90,7 +121,7 @@ def through_us(table: Table, snapshot: Snapshot, streams: Sequence[str]) -> tupl
             relayed[j] = tiers.relays_before(j, done[j - CUTS])
             np.minimum(ready, relayed[j], out=ready)
         done.append(np.minimum(done[-1], ready + tiers.wait) + tiers.work[j])
-    best, deep = np.full_like(done[0], np.inf), np.full(len(streams), np.inf)
+    best, deep = np.full_like(done[0], np.inf), np.full(len(asked.streams), np.inf)
     left = {pieces[-1]: tiers.leave}  # still to pay when piece j has run
     for j in reversed(pieces):
         np.minimum(best, done[j] + left[j], out=best)
@@ -133,20 +164,22 @@ def _pieces(alike: Sequence[tuple[int, int]]) -> tuple[list[int], set[int]]:
 class _Tiers:
     """Nodes in the order of their sites, so that the best of each site is one reduction."""
 
-    def __init__(self, table: Table, snapshot: Snapshot, streams: Sequence[str]) -> None:
+    def __init__(self, asked: Asked, staying: Staying) -> None:
+        table, snapshot = asked.table, asked.snapshot
         f = factors(snapshot.delay_us, snapshot.rate_bps)
-        chains, self._f, self.order = [table.chain(s) for s in streams], f, f.sites.order
+        chains, self._f, self.order = [table.chain(s) for s in asked.streams], f, f.sites.order
         chain, same = chains[0], all(other is chains[0] for other in chains)
         cuts, self.middle = _pieces(chain.alike if same else list(pairwise(range(len(chain.weight) + 1))))
         spare = spare_now(snapshot)[self.order]
         may = np.array([other.allowed[cuts[:-1]] for other in (chains[:1] if same else chains)])
         time = np.diff(chain.time[np.array(cuts)[:, None], self.order], axis=0) / np.where(spare > 0, spare, np.inf)
-        self.work = np.where(may[:, :, self.order] & (spare > 0), time, np.inf).transpose(1, 0, 2)  # (pieces, B, N)
-        self.wait = backlog_us(snapshot)[self.order]
-        source = np.array([table.source(s) for s in streams])[:, None]
+        work = np.where(may[:, :, self.order] & (spare > 0), time, np.inf).transpose(1, 0, 2)
+        if asked.stay.nodes:
+            work = work * staying.dearer(asked.period_us, asked.weight)[:, self.order]
+        self.work, self.wait = work, staying.wait_us[self.order]  # (pieces, B or 1, N), (N,)
         self._overhead = table.problem.hop_overhead_us
-        self.enter = self._ends(snapshot, source, self.order, chain.data[0])
-        self.leave = self._ends(snapshot, self.order, source, chain.data[-1])
+        self.enter = self._ends(snapshot, asked.source, self.order, chain.data[0])
+        self.leave = self._ends(snapshot, self.order, asked.source, chain.data[-1])
         data = chain.data[cuts].tolist()
         wire = {size: size * 8e6 / np.where(f.rate > 0, f.rate, 1e-9) for size in data}
         between = {size: f.delay + part for size, part in wire.items()}
@@ -168,7 +201,7 @@ class _Tiers:
         return np.asarray(np.minimum.reduceat(values, self._f.sites.starts, axis=1), dtype=np.float64)
 
     def over(self, done: Floats, cut: int) -> Floats:
-        """Ready on each node, coming from the best other one: as the middle or an access takes, whichever is slowest."""
+        """Ready on each node, coming from the best other one: as the middle or an access takes, what is slowest."""
         best, left = self._best(done + self._f.delay_out), self._best(done + self._out[cut])
         ready = np.maximum(best[:, :, None] + self._between[cut], left[:, :, None] + self._f.delay).min(axis=1)
         through = np.repeat(ready, self._f.sites.sizes, axis=1)

@@ -5,18 +5,18 @@ from itertools import combinations
 
 import numpy as np
 
-from controller.chain import Costs, Group, Room, overfull_in, room_beside
+from controller.chain import Costs, Group, Room, overfull_in, room_in
 from controller.choices import Choices, Picked, choices, joined
 from controller.cost import NOBODY, Forecast, Load, Outlook, backlog_us
 from controller.crowd import Crowd, crowd, crowded
 from controller.labels import Chain, Fitted, fitted
-from controller.memory import overfull
+from controller.memory import Loaded
 from controller.model import Snapshot
 from controller.objective import Objective
 from controller.programme import Best, solve, tables
 from controller.spread import Whole, spread
 from controller.table import Floats, Row, Rows, Table
-from controller.tiers import frontier
+from controller.tiers import Asked, frontier
 from controller.together import Together
 
 RESPONSES, HANDFUL, MORE = 20, 4, 40  # best responses in one plan; of so few streams there may be more
@@ -30,7 +30,7 @@ PLAIN = Objective()
 
 
 class Scene:
-    """A snapshot before anything is placed: the nodes worth considering, and what each stream alone would do."""
+    """A snapshot beside what stays: the nodes worth considering, and what each stream alone would do."""
 
     def __init__(
         self,
@@ -41,9 +41,12 @@ class Scene:
         *,
         objective: Objective = PLAIN,
         known: Forecast | None = None,
+        weights: Mapping[str, float] | None = None,
     ) -> None:
+        self.weights = weights or {}
         self.table, self.snapshot, self.objective = table, snapshot, objective
         self.forecast = known or Forecast(table, snapshot)
+        self.stay = self.forecast.load_of_many({s: row for s, row in current.items() if s not in streams}, self.weights)
         self.groups: list[Group] = []
         self.at: dict[str, tuple[int, int]] = {}  # stream -> its group, its position there
         self.quiet: list[tuple[Costs, tuple[Floats, Floats]]] = []  # of each group, when nobody else is there
@@ -55,7 +58,7 @@ class Scene:
 
     def _add(self, members: list[str], current: Rows) -> None:
         kept = [{self.table.source(s), *current.get(s, ())} for s in members]
-        front = frontier(self.table, self.snapshot, members, kept)
+        front = frontier(Asked(self.table, self.snapshot, members, self.stay, self.weights), kept)
         self.at |= {s: (len(self.groups), b) for b, s in enumerate(members)}
         weighed = Group(self.table, self.snapshot, members, front.nodes, self.objective)
         plain = weighed if self.objective == PLAIN else Group(self.table, self.snapshot, members, front.nodes)
@@ -96,7 +99,9 @@ class Turn:
         self.kept = {s: row for s, row in current.items() if s not in free}
         self.asked, self.most = 0, RESPONSES if len(free) > HANDFUL else MORE
         self._weights = weights
-        self.outlook = Outlook(scene.forecast, weights, self.kept)
+        self.loaded = Loaded(scene.table, self.kept, current)  # until the move is over
+        known = scene.stay if len(free) == len(scene.at) else None
+        self.outlook = Outlook(scene.forecast, weights, self.kept, known)
         self._beside: Load | None = None
         self._found: tuple[Rows, Crowd] | None = None
         self._asked: tuple[Together, list[str]] | None = None
@@ -119,7 +124,7 @@ class Turn:
         scene, every = self.scene, {**self.kept, **rows}
         if not all([self._may(stream, row) for stream, row in rows.items()]):
             return float("inf")
-        if self._tight(rows) and overfull(scene.table, every, self.current):
+        if self._tight(rows) and self.loaded.overfull(rows):
             return float("inf")
         if scene.objective.limited and not scene.objective.kept(scene.forecast.load(every, {})):
             return float("inf")
@@ -157,7 +162,7 @@ class Turn:
         found = solve(costs)
         for b, best in enumerate(found):
             if best is not None and self._tight({streams[b]: best.row}):
-                room = room_beside(table, streams[b], {**self.kept, **_without(rows, streams[b])}, self.current)
+                room = room_in(table, streams[b], self.loaded, _without(rows, streams[b]))
                 if overfull_in(table, streams[b], room)(best.row):
                     one = group.costs([pick[b]], beside.only([b]), [weights[b]], [room], self.current)
                     found[b] = within(group, one, (0, pick[b]), solve(one)[0], room).best

@@ -17,7 +17,7 @@ from controller.cost import Load, backlog_us, wait_us
 from controller.model import Snapshot
 from controller.programme import solve, still_to_pay
 from controller.table import Floats, Row, Rows, Table, runs
-from controller.tiers import frontier
+from controller.tiers import Asked, frontier
 from testbed.proof.places import TooMany
 
 
@@ -242,7 +242,7 @@ def chains_of(
     """The streams of `weights`, by models, each with the nodes that are worth considering for it."""
     found = list[Chains]()
     for streams in table.by_model([*weights]):
-        front = frontier(table, snapshot, streams, [{table.source(s), *rows[s]} for s in streams])
+        front = frontier(Asked(table, snapshot, streams, stay, weights), [{table.source(s), *rows[s]} for s in streams])
         group, weight = Group(table, snapshot, streams, front.nodes), np.array([weights[s] for s in streams])
         found.append(Chains(group, snapshot, stay, front.beyond_us, weight))
     return found

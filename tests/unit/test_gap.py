@@ -8,17 +8,19 @@ import pytest
 from benchmarks.decision import Intake, Size, problem, reports
 from benchmarks.milp import optimum
 from benchmarks.tight import gap_of
-from controller.cost import Forecast, Outlook, predict
+from controller.cost import Forecast, Load, Outlook, backlog_us, predict
 from controller.explain import gap
 from controller.model import NodeStates
 from controller.planner import Planner
 from controller.policies.joint import Joint
 from controller.sited import Sited, Sites
+from controller.staying import Staying
 from controller.table import tabulate
-from controller.tiers import WIDTH, through_us
+from controller.tiers import WIDTH, Asked, through_us
 from controller.turns import Scene
 from tests.unit.test_joint import brute, instance, scene_of, street
 
+NOTHING = Load()
 LARGE = Size(300, 20, 2, 2, 1)
 
 
@@ -75,11 +77,16 @@ def test_states_as_arrays_are_read_like_a_tuple():
     assert tuple(states) == scene.nodes == states[:] and states[1] == scene.nodes[1] and len(states) == len(scene.nodes)
 
 
+def through(table, scene, streams, stay=NOTHING, weights=None):
+    asked = Asked(table, scene, streams, stay, weights or {})
+    return through_us(asked, Staying.of(stay, backlog_us(scene)))
+
+
 @pytest.mark.parametrize("sited", [True, False])
 def test_nodes_that_are_not_considered_cannot_be_better(sited, monkeypatch):
     made, scene = large(sited)
     streams = sorted(stream.name for stream in made.streams)
-    least, deep = through_us(Planner(made).table, scene, streams)
+    least, deep = through(Planner(made).table, scene, streams)
     few = Scene(Planner(made).table, scene, streams, {})
     assert few.groups[0].nodes.shape[1] <= WIDTH
     monkeypatch.setattr("controller.tiers.WIDTH", 10**6)
@@ -97,9 +104,9 @@ def test_blocks_that_are_alike_are_taken_as_one_and_no_bound_is_above_that_of_ea
     table, intake = Planner(made).table, Intake(LARGE)
     for _ in range(4):
         scene = intake.snapshot(0, next(seen))
-        least, deep = through_us(table, scene, streams)
+        least, deep = through(table, scene, streams)
         monkeypatch.setattr("controller.tiers.CUTS", 99)
-        each, none = through_us(table, scene, streams)
+        each, none = through(table, scene, streams)
         monkeypatch.undo()
         assert np.isinf(none).all() and (deep > each.min(axis=1)).all()
         assert (np.minimum(least, deep[:, None]) <= each + 1e-6).all()
