@@ -3,12 +3,13 @@
     make bench
 
 A period of the loop: telemetry is read into arrays (one packed record a node, all of them new; paths as site matrices
-at 1,000 nodes and more, as dense ones below), changes are detected, policy `joint` decides and the guard judges its
-answer, the move is planned (what to load, where requests go, what to let go). Everything changes completely from one
-period to the next: all loads, backlogs, rates and delays are new, so nothing can be reused, and no decision is
-skipped: a trigger is always there, cool-down, rest and least gain are 0. `looked at` are the streams that are planned
-for: all that there are, or those that triggered (triggers name three of the hundred that are served; the others stay,
-and their load counts). The model has the size of BERT-large at 128 tokens: 26 blocks. Times are wall times of this
+above 64 nodes, as dense ones below, as in the emulation), changes are detected, policy `joint` decides and the guard
+judges its answer, the move is planned (what to load, where requests go, what to let go). Everything changes
+completely from one period to the next: all loads, backlogs, rates and delays are new, so nothing can be reused, and
+no decision is skipped: a trigger is always there, cool-down, rest and least gain are 0. `looked at` are the streams
+that are planned for: all that there are, or those that triggered (triggers name three of the hundred that are served;
+the others stay, and their load counts).
+The model has the size of BERT-large at 128 tokens: 26 blocks. Times are wall times of this
 process on one processor, and `cpu` its processor time; the rest of the machine is not kept quiet: look at p50 and cpu
 first. The gap is that of the chosen placement to the certified lower bound; `planned` that of the placements moved to,
 without the periods in which the best one was known and not worth its move.
@@ -39,6 +40,7 @@ from controller.planner import Planner
 from controller.policies.joint import Joint
 from controller.sited import Paths, Sited, Sites
 from testbed.emulation.heap import keep_freed
+from testbed.emulation.routes import DENSE
 
 MB, GB = 10**6, 10**9
 PERIOD_US = 1_000_000
@@ -70,6 +72,7 @@ SIZES = (
     Size(100, 12, 3, 3, 200),
     Size(1_000, 40, 3, 3, 200),
     Size(1_000, 40, 100, 3, 200),
+    Size(1_000, 40, 300, 3, 100),
     Size(10_000, 200, 3, 3, 100),
     Size(10_000, 200, 100, 3, 100),
 )
@@ -134,7 +137,7 @@ def reports(size: Size) -> Iterator[Report]:
 
 
 class Intake:
-    """Reports to snapshots. Sites never change; paths stay factored where there are many nodes."""
+    """Reports to snapshots. Sites never change; paths stay factored where there are many hosts."""
 
     def __init__(self, size: Size) -> None:
         self._size = size
@@ -146,7 +149,7 @@ class Intake:
         far, wide = np.frombuffer(report.between, np.int64).reshape(2, size.sites, size.sites)
         delay: Paths = Sited(self._sites, access[0], access[1], far)
         rate: Paths = Sited(self._sites, access[2], access[3], wide, narrowest=True)
-        if size.nodes < 1_000:
+        if size.nodes <= DENSE:
             delay, rate = np.asarray(delay), np.asarray(rate)
         nodes = NodeStates(states["up"], states["load_ppm"].astype(np.int64), states["queue_us"].astype(np.int64))
         return Snapshot(now_us, nodes, delay, rate)

@@ -268,10 +268,9 @@ class Outlook:
             self._loads[key] = self._forecast.load(rows, self._weights, base=self.under), {}
         load, known = self._loads[key]
         streams = list(rows if of is None else of)
-        for stream in streams:
-            if stream not in known:
-                row = rows[stream] if stream in rows else self.kept[stream]
-                known[stream] = self._forecast.latency(load, stream, row)
+        new = [(s, rows[s] if s in rows else self.kept[s]) for s in streams if s not in known]
+        self._forecast.learn(new)
+        known.update((stream, self._forecast.latency(load, stream, row)) for stream, row in new)
         return {stream: known[stream] for stream in streams}
 
 

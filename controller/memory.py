@@ -72,12 +72,10 @@ class Loaded:
 
 
 def _at_nodes(table: Table, placements: Iterable[Rows]) -> AtNode:
-    found = AtNode()
-    for rows in placements:
-        for stream, row in rows.items():
-            model = table.streams[stream].model
-            for first, last, n in runs(row):
-                found.setdefault(n, set()).add((model, first, last))
+    found, streams = AtNode(), table.streams
+    for model, row in {(streams[stream].model, row) for rows in placements for stream, row in rows.items()}:
+        for first, last, n in runs(row):
+            found.setdefault(n, set()).add((model, first, last))
     return found
 
 

@@ -99,7 +99,7 @@ class Turn:
         self.kept = {s: row for s, row in current.items() if s not in free}
         self.asked, self.most = 0, RESPONSES if len(free) > HANDFUL else MORE
         self._weights = weights
-        self.loaded = Loaded(scene.table, self.kept, current)  # until the move is over
+        self.loaded = Loaded(scene.table, current)  # until the move is over
         known = scene.stay if len(free) == len(scene.at) else None
         self.outlook = Outlook(scene.forecast, weights, self.kept, known)
         self._beside: Load | None = None

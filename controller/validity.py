@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from controller.memory import overfull
 from controller.model import Decision, Model, Placement, Snapshot
-from controller.table import Rows, Table
+from controller.table import Row, Rows, Table
 
 MOVES = ("REMAP", "RESPLIT")
 STAYS = ("KEEP", "INFEASIBLE")
@@ -67,15 +67,15 @@ def _missing(table: Table, nodes: Mapping[str, tuple[str, ...]]) -> str:
 
 
 def _place(table: Table, snapshot: Snapshot, current: Placement, nodes: Mapping[str, tuple[str, ...]]) -> str:
+    changed = dict[str, Row]()
     for stream, names in nodes.items():
         if names == current.nodes.get(stream):
             continue
-        row = table.row(names)
+        changed[stream] = row = table.row(names)
         down = {n for n in set(row) if not snapshot.nodes[n].up}
         if down or not table.permits(stream, row):
             return _refused(table, stream, names, down)
-    rows = {stream: table.row(names) for stream, names in nodes.items()}
-    return _memory(table, rows, {stream: table.row(names) for stream, names in current.nodes.items()})
+    return _memory(table, changed, {stream: table.row(names) for stream, names in current.nodes.items()})
 
 
 def _refused(table: Table, stream: str, names: tuple[str, ...], down: set[int]) -> str:
@@ -102,8 +102,8 @@ def _forbidden(table: Table, stream: str, block: int, name: str, model: Model) -
     return f"its {kinds[0]} data may not enter zone {zone}"
 
 
-def _memory(table: Table, rows: Rows, loaded: Rows) -> str:
-    need = overfull(table, rows, loaded)
+def _memory(table: Table, changed: Rows, loaded: Rows) -> str:
+    need = overfull(table, changed, loaded)
     for n in sorted(need):
         host = table.problem.hosts[n]
         return f"{host.name} needs {round(need[n])} bytes with what is loaded, and has {host.memory_bytes}"
