@@ -1,7 +1,7 @@
 """Calls a policy so that whatever it does, the service goes on: the last good placement stays, the journal says why.
 
 A policy is refused when it raises, when it takes longer than the limit, and when what it says cannot be done
-(`validity`). Then the answer is KEEP, or at the start, when there is nothing to keep, the optimum of what is known. The
+(`validity`). Then the answer is KEEP, or at the start, when there is nothing to keep, the best that is found. The
 limit is of real time: far above what a decision should take, so that a busy machine changes no run.
 """
 

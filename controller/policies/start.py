@@ -67,7 +67,7 @@ def start(planner: Planner, snapshot: Snapshot, pinned: Rows) -> Decision:
     forecast, name = Forecast(planner.table, snapshot), "placement" if pinned else "optimum"
     predicted, weighted_us = forecast.latencies(rows), round(forecast.total_us(rows, {}))
     chosen = Candidate(name, named(planner.table, rows), predicted, 0, 0, weighted_us=weighted_us)
-    reason = "start: as the experiment asks" if pinned else "start: optimum of what is known"
+    reason = "start: as the experiment asks" if pinned else "start: the best placement that was found"
     return Decision("RESPLIT", Placement(1, chosen.nodes), trigger, (chosen,), reason, round(plan.bound_us))
 
 
