@@ -37,20 +37,25 @@ def visited(row: tuple[str, ...]) -> tuple[str, ...]:
     return tuple([name for name, _ in groupby(row)])
 
 
+@lru_cache(REMEMBERED)
+def carried(source: str, row: tuple[str, ...]) -> tuple[tuple[str, str, str], ...]:
+    """The paths of a row from its phone and back to it: the name, and both ends."""
+    return tuple([("->".join(way), *way) for way in pairwise((source, *visited(row), source)) if way[0] != way[1]])
+
+
 class Watch:
     """What is watched of one placement: the series in order of kind and name, and where their samples are found."""
 
     def __init__(self, problem: Problem, index: Mapping[str, int], nodes: Nodes) -> None:
         source = {stream.name: stream.source for stream in problem.streams}
-        stops = [(source[stream], *visited(row), source[stream]) for stream, row in nodes.items()]
-        named = {"->".join(way): way for way in {leg for way in stops for leg in pairwise(way)} if way[0] != way[1]}
-        paths = sorted(named)
-        serving = sorted({name for way in stops for name in way[1:-1]})
+        ends = {path: way for stream, row in nodes.items() for path, *way in carried(source[stream], row)}
+        paths = sorted(ends)
+        serving = sorted({name for row in nodes.values() for name in visited(row)})
         self.streams = sorted(nodes)
         kinds: dict[Timed, list[str]] = {"end_to_end": self.streams, "link_latency": paths}
         kinds |= {"link_rate": kinds["link_latency"], "load": serving}
         self.keys: list[Key] = [(kind, subject) for kind in sorted(kinds) for subject in kinds[kind]]
-        self._from, self._to = (np.array([index[named[path][end]] for path in paths], dtype=np.intp) for end in (0, 1))
+        self._from, self._to = (np.array([index[ends[path][end]] for path in paths], dtype=np.intp) for end in (0, 1))
         self._serving = np.array([index[name] for name in serving], dtype=np.intp)
 
     def samples(self, snapshot: Snapshot, states: NodeStates) -> Integers:

@@ -16,6 +16,7 @@ bound for those that use a node in no other way.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -38,7 +39,7 @@ class Frontier:
     beyond_us: tuple[float, ...]  # a row that uses any other node costs at least this
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Asked:
     """Streams of one model, with how often each counts, beside those that stay."""
 
@@ -62,6 +63,21 @@ class Asked:
     def source(self) -> Indices:
         """(B, 1)"""
         return np.array([[self.table.source(stream)] for stream in self.streams])
+
+    @cached_property
+    def ends(self) -> list[tuple[Floats, Floats]]:
+        """From the phone to each node, and from each node back to it: (B, N) on the wire, and all without waiting.
+
+        Nothing at the phone itself, endless where there is no path.
+        """
+        every, source, seen = np.arange(len(self.table.memory))[None], self.source, self.snapshot
+        data, away, found = self.table.chain(self.streams[0]).data, every != source, list[tuple[Floats, Floats]]()
+        for way, size in (((source, every), data[0]), ((every, source), data[-1])):
+            rate = np.asarray(seen.rate_bps[way])
+            wire = np.where(away, size * 8e6 / np.where(rate > 0, rate, 1), 0.0)
+            fixed = np.asarray(seen.delay_us[way]) + self.table.problem.hop_overhead_us
+            found.append((wire, np.where(away, np.where(rate > 0, wire + fixed, np.inf), 0.0)))
+        return found
 
 
 def frontier(asked: Asked, kept: Sequence[set[int]]) -> Frontier:
@@ -87,22 +103,18 @@ def frontier(asked: Asked, kept: Sequence[set[int]]) -> Frontier:
 
 def _whole_us(asked: Asked, staying: Staying) -> Floats:
     """(B,) the cost of all blocks on one node, the best one that is big enough."""
-    table, snapshot, source, period_us = asked.table, asked.snapshot, asked.source, asked.period_us
+    table, period_us = asked.table, asked.period_us
     chains = [table.chain(s) for s in asked.streams]
     chain = chains[0]
-    spare, everyone = spare_now(snapshot), np.arange(len(table.memory))[None]
+    spare = spare_now(asked.snapshot)
     may = np.array(
         [one.allowed.all(axis=0) for one in (chains if any(one is not chain for one in chains) else chains[:1])]
     )
     fits = may & (chain.weight.sum() + chain.working.max() <= table.memory) & (spare > 0)
     time = chain.time[-1] / np.where(spare > 0, spare, np.inf)
     total = time + staying.whole_us(time, period_us, asked.weight)
-    for size, a, b in ((chain.data[0], source, everyone), (chain.data[-1], everyone, source)):
-        rate = np.asarray(snapshot.rate_bps[a, b])
-        time = size * 8e6 / np.where(rate > 0, rate, 1)
-        wait = wait_us(time / period_us, time * time / period_us)
-        hop = time + wait + np.asarray(snapshot.delay_us[a, b]) + table.problem.hop_overhead_us
-        total = total + np.where(everyone == source, 0.0, np.where(rate > 0, hop, np.inf))
+    for wire, hop in asked.ends:
+        total = total + hop + wait_us(wire / period_us, wire * wire / period_us)
     return np.asarray(np.where(fits, total, np.inf).min(axis=1))
 
 
@@ -178,8 +190,7 @@ class _Tiers:
             work = work * staying.dearer(asked.period_us, asked.weight)[:, self.order]
         self.work, self.wait = work, staying.wait_us[self.order]  # (pieces, B or 1, N), (N,)
         self._overhead = table.problem.hop_overhead_us
-        self.enter = self._ends(snapshot, asked.source, self.order, chain.data[0])
-        self.leave = self._ends(snapshot, self.order, asked.source, chain.data[-1])
+        self.enter, self.leave = (hop[:, self.order] for _, hop in asked.ends)  # not relaxed
         data = chain.data[cuts].tolist()
         wire = {size: size * 8e6 / np.where(f.rate > 0, f.rate, 1e-9) for size in data}
         between = {size: f.delay + part for size, part in wire.items()}
@@ -189,12 +200,6 @@ class _Tiers:
         )
         self._between = [between[size] for size in data]  # (S, S) of the cut before each piece
         self._out, self._into = [out[size] for size in data], [into[size] for size in data]  # (N,) of the access alone
-
-    def _ends(self, snapshot: Snapshot, a: Indices, b: Indices, size: float) -> Floats:
-        """(B, N) from the phone, or back to it: not relaxed."""
-        rate = np.asarray(snapshot.rate_bps[a, b])
-        hop = size * 8e6 / np.where(rate > 0, rate, 1) + np.asarray(snapshot.delay_us[a, b]) + self._overhead
-        return np.where(a == b, 0.0, np.where(rate > 0, hop, np.inf))
 
     def _best(self, values: Floats) -> Floats:
         """(B, S)"""
