@@ -161,11 +161,12 @@ class Turn:
         costs = group.costs(pick, beside, weights, current=self.current)
         found = solve(costs)
         for b, best in enumerate(found):
-            if best is not None and self._tight({streams[b]: best.row}):
-                room = room_in(table, streams[b], self.loaded, _without(rows, streams[b]))
-                if overfull_in(table, streams[b], room)(best.row):
-                    one = group.costs([pick[b]], beside.only([b]), [weights[b]], [room], self.current)
-                    found[b] = within(group, one, (0, pick[b]), solve(one)[0], room).best
+            others = _without(rows, streams[b])
+            if best is None or self.loaded.overfull({**others, streams[b]: best.row}).keys().isdisjoint(best.row):
+                continue
+            room = room_in(table, streams[b], self.loaded, others)
+            one = group.costs([pick[b]], beside.only([b]), [weights[b]], [room], self.current)
+            found[b] = within(group, one, (0, pick[b]), solve(one)[0], room).best
         return [best.row if best else None for best in found]
 
     def _crowd(self, streams: Sequence[str], rows: Rows) -> Crowd:
