@@ -239,10 +239,14 @@ def _rows_below(costs: Costs, b: int, limit: float, ready: Floats, after: Floats
 def chains_of(
     table: Table, snapshot: Snapshot, rows: Rows, stay: Load, *, weights: Mapping[str, float]
 ) -> list[Chains]:
-    """The streams of `weights`, by models, each with the nodes that are worth considering for it."""
-    found = list[Chains]()
+    """The streams of `weights`, by models, each with the nodes that are worth considering for it.
+
+    What those that stay wait longer is counted at each place, so it must not be in the costs of rows over other nodes.
+    """
+    found, unheard = list[Chains](), Load({n: (rho, square, 0.0) for n, (rho, square, _) in stay.nodes.items()})
     for streams in table.by_model([*weights]):
-        front = frontier(Asked(table, snapshot, streams, stay, weights), [{table.source(s), *rows[s]} for s in streams])
+        kept = [{table.source(s), *rows[s]} for s in streams]
+        front = frontier(Asked(table, snapshot, streams, unheard, weights), kept)
         group, weight = Group(table, snapshot, streams, front.nodes), np.array([weights[s] for s in streams])
         found.append(Chains(group, snapshot, stay, front.beyond_us, weight))
     return found

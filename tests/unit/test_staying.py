@@ -14,8 +14,9 @@ from controller.policies.joint import Joint
 from controller.programme import solve
 from controller.staying import Staying
 from controller.table import tabulate
-from controller.tiers import Asked, through_us
+from controller.tiers import Asked, frontier, through_us
 from testbed.proof.certificate import certify
+from testbed.proof.chains import chains_of
 
 CITY = Size(60, 8, 40, 3, 1)  # 40 phones, of which three are looked at
 LOOKED = ["s0", "s1", "s2"]
@@ -89,7 +90,23 @@ def test_plans_beside_many_that_stay_are_the_optimum(asked, seed):
     total = plan.outlook.total_us({stream: plan.rows[stream] for stream in LOOKED})
     assert plan.bound_us * (1 - 1e-9) <= total <= plan.bound_us * 1.03
     found = certify(asked, snapshot, tuple(LOOKED), dict(plan.rows), weights=weights, known_us=plan.bound_us)
-    assert found.bound_us <= total + 1 and total <= found.found_us * 1.02
+    assert found.bound_us <= total + 1 and plan.bound_us <= found.found_us + 1 and total <= found.found_us * 1.02
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_proofs_count_what_others_wait_longer_only_once(asked, seed):
+    """A row over other nodes has its own waits in its cost; those of who stays are counted at the places."""
+    snapshot, rows, weights = world(asked, seed)
+    table = tabulate(asked)
+    stay = Forecast(table, snapshot).load_of_many({s: row for s, row in rows.items() if s not in LOOKED}, weights)
+    alone = Load({n: (rho, square, 0.0) for n, (rho, square, _) in stay.nodes.items()})
+    kept = [{table.source(s), *rows[s]} for s in LOOKED]
+    (chains,) = chains_of(table, snapshot, rows, stay, weights={s: weights.get(s, 1.0) for s in LOOKED})
+    each = np.array([weights.get(s, 1.0) for s in LOOKED])
+    quiet, heard = (
+        each * frontier(Asked(table, snapshot, LOOKED, load, weights), kept).beyond_us for load in (alone, stay)
+    )
+    assert chains.beyond_us == pytest.approx(quiet) and (quiet <= heard + 1e-6).all()
 
 
 def test_what_is_loaded_with_more_rows_is_what_all_of_them_hold(asked):
