@@ -83,7 +83,7 @@ def test_a_start_that_fails_is_made_good(tmp_path, how, said):
     running.begin(0)
     assert running.current.nodes == ON_EDGE
     (decision,) = world.of("decision")
-    assert said in decision["refused"] and "in its place start: optimum" in decision["reason"]
+    assert said in decision["refused"] and "in its place start: the best placement that was found" in decision["reason"]
 
 
 def test_an_answer_that_comes_too_late_is_not_taken():
