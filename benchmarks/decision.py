@@ -7,12 +7,11 @@ above 64 nodes, as dense ones below, as in the emulation), changes are detected,
 judges its answer, the move is planned (what to load, where requests go, what to let go). Everything changes
 completely from one period to the next: all loads, backlogs, rates and delays are new, so nothing can be reused, and
 no decision is skipped: a trigger is always there, cool-down, rest and least gain are 0. `looked at` are the streams
-that are planned for: all that there are, or those that triggered (triggers name three of the hundred that are served;
-the others stay, and their load counts).
-The model has the size of BERT-large at 128 tokens: 26 blocks. Times are wall times of this
-process on one processor, and `cpu` its processor time; the rest of the machine is not kept quiet: look at p50 and cpu
-first. The gap is that of the chosen placement to the certified lower bound; `planned` that of the placements moved to,
-without the periods in which the best one was known and not worth its move.
+that are planned for: all that there are, or those that triggered (triggers name three of the streams that are
+served; the others stay, and their load counts). The model has the size of BERT-large at 128 tokens: 26 blocks. Times
+are wall times of this process on one processor, and `cpu` its processor time; the rest of the machine is not kept
+quiet: look at p50 and cpu first. The gap is that of the chosen placement to the certified lower bound; `planned` that
+of the placements moved to, without the periods in which the best one was known and not worth its move.
 """
 
 import gc
@@ -83,7 +82,7 @@ def problem(size: Size) -> Problem:
     draw = np.random.default_rng(1)
     phones = tuple(Host(f"ue{i}", "device", int(draw.integers(20, 100)) * GB, 4 * GB) for i in range(size.streams))
     if size.streams >= size.nodes:
-        raise ValueError("more phones than servers")
+        raise ValueError("as many phones as nodes: no server is left")
     servers = tuple(
         Host(f"n{i}", "edge", int(draw.integers(200, 4000)) * GB, 16 * GB) for i in range(size.nodes - size.streams)
     )

@@ -93,11 +93,13 @@ def _state(problem: Problem, snapshot: Snapshot) -> dict[str, Any] | None:
 def _whole(delay_us: Paths, rate_bps: Paths) -> dict[str, Any] | None:
     """From each host to each; or by sites (`controller.sited`), where hosts share the paths of theirs."""
     if isinstance(delay_us, Sited) and isinstance(rate_bps, Sited) and delay_us.sites is rate_bps.sites:
+        if 2 * delay_us.between.size > MOST:
+            return None
         told: dict[str, Any] = {
             name: {part: getattr(paths, part).tolist() for part in ("out", "into", "between")}
             for name, paths in (("delay_us", delay_us), ("rate_bps", rate_bps))
         }
-        return None if 2 * delay_us.between.size > MOST else {"site": delay_us.sites.at.tolist(), **told}
+        return {"site": delay_us.sites.at.tolist(), **told}
     delays, rates = np.asarray(delay_us, dtype=np.int64), np.array(rate_bps, dtype=np.int64)
     np.fill_diagonal(rates, 0)  # it says nothing, and may be long
     return None if 2 * delays.size > MOST else {"delay_us": delays.tolist(), "rate_bps": rates.tolist()}

@@ -19,9 +19,12 @@ class Loaded:
     """What all these placements hold at once. Of `more` rows beside it only the nodes that these use are looked at."""
 
     def __init__(self, table: Table, *placements: Rows) -> None:
-        self._table = table
-        self._at = _at_nodes(table, placements)
+        self._table, self._placements = table, placements
         self._bytes: dict[frozenset[Run], float] = {}
+
+    @cached_property
+    def _at(self) -> AtNode:
+        return _at_nodes(self._table, self._placements)
 
     @cached_property
     def over(self) -> dict[int, float]:

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from controller.cost import Forecast, Outlook, speed_now
-from controller.memory import Loaded
+from controller.memory import overfull
 from controller.model import Problem, Snapshot
 from controller.objective import Objective
 from controller.search import TRIALS, improved, swapped
@@ -118,7 +118,7 @@ class Planner:
 
     def fits(self, rows: Rows, current: Rows) -> bool:
         """Whether `rows` fit into memory beside what is loaded now."""
-        return not Loaded(self.table, rows, current).over
+        return not overfull(self.table, rows, current)
 
     def permitted(self, snapshot: Snapshot, rows: Rows) -> bool:
         """Whether every node is up and every block is where its data may be."""

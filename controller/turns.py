@@ -46,7 +46,8 @@ class Scene:
         self.weights = weights or {}
         self.table, self.snapshot, self.objective = table, snapshot, objective
         self.forecast = known or Forecast(table, snapshot)
-        self.stay = self.forecast.load_of_many({s: row for s, row in current.items() if s not in streams}, self.weights)
+        planned = frozenset(streams)
+        self.stay = self.forecast.load_of_many({s: row for s, row in current.items() if s not in planned}, self.weights)
         self.groups: list[Group] = []
         self.at: dict[str, tuple[int, int]] = {}  # stream -> its group, its position there
         self.quiet: list[tuple[Costs, tuple[Floats, Floats]]] = []  # of each group, when nobody else is there

@@ -9,6 +9,7 @@ import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -82,10 +83,7 @@ def sited_paths(plan: Plan, now: list[Way]) -> tuple[Sited, Sited]:
 
     A host that has not just one link, in both directions, is a site of its own. Without a path a delay says nothing.
     """
-    leaving, entering = dict[str, list[Way]](), dict[str, list[Way]]()
-    for way in now:
-        leaving.setdefault(way.source, []).append(way)
-        entering.setdefault(way.target, []).append(way)
+    leaving, entering = _by(now, "source"), _by(now, "target")
     site, access = list[str](), list[tuple[int, int, int, int]]()  # delays out and in, rates out and in
     for host in plan.hosts:
         match leaving.get(host.name, ()), entering.get(host.name, ()):
@@ -146,11 +144,17 @@ def _back(reached: Mapping[str, _Reached], node: str) -> list[Way]:
     return found
 
 
+def _by(now: list[Way], end: Literal["source", "target"]) -> dict[str, list[Way]]:
+    """The ways by one of their ends."""
+    found: dict[str, list[Way]] = {}
+    for way in now:
+        found.setdefault(getattr(way, end), []).append(way)
+    return found
+
+
 def _from_each(plan: Plan, now: list[Way], nodes: Iterable[str]) -> Iterator[dict[str, _Reached]]:
     """A search from each of these nodes."""
-    leaving: dict[str, list[Way]] = {}
-    for way in now:
-        leaving.setdefault(way.source, []).append(way)
+    leaving = _by(now, "source")
     transit = {switch.name for switch in plan.switches}
     for node in nodes:
         yield _from(node, leaving, transit)
