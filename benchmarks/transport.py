@@ -39,7 +39,7 @@ from benchmarks.windows import quantile
 from nodes.clock import MonotonicClock, Timer
 from nodes.proto.data_pb2 import Header
 from nodes.wire import codec
-from nodes.wire.certificates import issue
+from nodes.wire.certificates import Authority, issue
 from nodes.wire.codec import FrameError, Tensor
 from nodes.wire.edge import Edge
 from nodes.wire.quantise import WIRES, quantise, restore
@@ -232,7 +232,7 @@ def measure() -> dict[str, Any]:
         folder = Path(name) / "certificates"
         now = datetime.now(UTC)
         holders = [Holder(one, "127.0.0.1", ("agent",)) for one in ("server", "client")]
-        issue(folder, RUN, holders, now, now + timedelta(hours=1))
+        issue(folder, Authority(RUN, now, now + timedelta(hours=1)), holders)
         server = stack.enter_context(_server(folder))
         assert server.stdin is not None
         assert server.stdout is not None

@@ -14,7 +14,18 @@ from testbed.kernel.guest import GuestFailed
 from testbed.plan import to_json
 from testbed.probing import save_frames
 from testbed.progress import Progress
-from testbed.run import Run, RunFailed, RunOptions, emulate, first_shapes, kernel_of, load, new_folder, replans
+from testbed.run import (
+    Run,
+    RunFailed,
+    RunOptions,
+    emulate,
+    first_shapes,
+    guest_options,
+    kernel_of,
+    load,
+    new_folder,
+    replans,
+)
 
 CALIBRATION = "testbed.emulation.calibrate"
 
@@ -33,7 +44,8 @@ def calibrate(path: Path, options: RunOptions, progress: Progress, director: str
     save_frames(plan, folder)
     progress.phase("guest" if options.kernel == "guest" else "sandbox")
     try:
-        emulate(kernel, folder, options, progress, director)
+        limits = replace(guest_options(options, plan), control_groups=False)  # nothing is computed
+        emulate(kernel, folder, limits, progress, director)
     except GuestFailed as failure:
         raise RunFailed(f"{failure}\nthe run folder {folder} holds the console", folder) from failure
     phases = {name: list(read(folder / "parts" / f"{name}.jsonl")) for name in PHASES}

@@ -1,6 +1,7 @@
 """The certificates of a run (nodes/wire/certificates.py): who gets which, and in which calendar they are valid.
 
-A guest in virtual time has a calendar of its own, which begins at the same day in every run; else it is the machine's.
+A guest in virtual time has a calendar of its own, which begins at the same day in every run, and keys that follow from
+the seed; else the calendar is the machine's and the keys come by chance.
 """
 
 from collections.abc import Iterator
@@ -19,14 +20,15 @@ def save_certificates(plan: Plan, folder: Path) -> None:
     """One for each host of the plan, in `folder`/certificates; nothing when nothing is encrypted."""
     if plan.encrypt == "none":
         return
-    from nodes.wire.certificates import (
-        issue,
-    )  # the guest reads this module too, and cryptography is slow to import there
+    # the guest reads this module too, and cryptography is slow to import there
+    from nodes.wire.certificates import Authority, issue
 
     virtual = plan.clock == "virtual"
     begin = datetime.fromtimestamp(START_NS / 1e9, UTC) if virtual else datetime.now(UTC)
     end = begin + timedelta(microseconds=plan.duration_us) + MARGIN
-    issue(folder / FOLDER, run_name(plan), holders(plan), begin, end)
+    run = run_name(plan)
+    authority = Authority(run, begin, end, run.encode() if virtual else None)
+    issue(folder / FOLDER, authority, holders(plan))
 
 
 def run_name(plan: Plan) -> str:

@@ -123,7 +123,7 @@ def _run(experiment: Experiment, path: Path, options: RunOptions, progress: Prog
     _record_run(folder, plan, options)
     progress.phase("guest" if options.kernel == "guest" else "sandbox")
     try:
-        emulate(kernel, folder, options, progress, DIRECTOR, control_groups=plan.compute == "cgroup")
+        emulate(kernel, folder, guest_options(options, plan), progress)
     except GuestFailed as failure:
         (folder / "FAILED.txt").write_text(f"{failure}\n")
         write_results(folder)  # what there is of it, as INVALID
@@ -234,14 +234,12 @@ def new_folder(experiment: Experiment, options: RunOptions) -> Path:
     return folder
 
 
+def guest_options(options: RunOptions, plan: Plan) -> GuestOptions:
+    return GuestOptions(plan.clock, options.memory, options.wall_limit_s, plan.compute == "cgroup", plan.seed)
+
+
 def emulate(
-    kernel: Path | None,
-    folder: Path,
-    options: RunOptions,
-    progress: Progress,
-    director: str,
-    *,
-    control_groups: bool = False,
+    kernel: Path | None, folder: Path, limits: GuestOptions, progress: Progress, director: str = DIRECTOR
 ) -> None:
     """Run a director on the plan of the folder to its end. Raises GuestFailed."""
     reader = LiveReader(folder)
@@ -253,7 +251,6 @@ def emulate(
             else:
                 progress.phase(said["phase"])
 
-    limits = GuestOptions(options.clock or "virtual", options.memory, options.wall_limit_s, control_groups)
     if kernel is None:
         host.run_on_host(folder, director, limits, show)
     else:

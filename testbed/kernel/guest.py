@@ -41,6 +41,8 @@ ENVIRONMENT: Mapping[str, str] = {
     "PYTHONUNBUFFERED": "1",
     "OSKEN_HUB_TYPE": "native",
     "GRPC_ENABLE_FORK_SUPPORT": "0",
+    # TLS libraries: no cycle counter and no random numbers of the processor's own, which no seed reaches
+    "OPENSSL_ia32cap": "~0x4000000000000010",
 }
 
 
@@ -59,10 +61,15 @@ class GuestOptions:
     memory: str = "6G"  # what the guest may use at most; taken from the host as it is touched
     wall_limit_s: float = 1800
     control_groups: bool = False
+    seed: int = 0  # of all that the guest's kernel calls random, in virtual time
 
 
-def command(kernel: Path, run_folder: Path, director: str, options: GuestOptions) -> list[str]:
-    """The guest's command line."""
+def command(kernel: Path, director: str, options: GuestOptions) -> list[str]:
+    """The guest's command line, to be run in the run folder.
+
+    It does not name the folder: what is in a guest's memory, down to the place of an object and the order of a set,
+    is then the same wherever its results go.
+    """
     words = [
         str(kernel),
         f"mem={options.memory}",
@@ -76,16 +83,16 @@ def command(kernel: Path, run_folder: Path, director: str, options: GuestOptions
         "quiet",
         "norandmaps",
         "panic=-1",
-        f"uml_dir={run_folder}/guest/",  # its pid file, by default in ~/.uml and left there by a kill
+        "uml_dir=guest/",  # its pid file, by default in ~/.uml and left there by a kill
         f"init={sys.executable}",
     ]
     if options.clock == "virtual":
-        words += ["time-travel=inf-cpu", f"time-travel-start={START_NS}"]
+        words += ["time-travel=inf-cpu", f"time-travel-start={START_NS}", f"random.seed={options.seed}"]
     words += [f"{name}={value}" for name, value in ENVIRONMENT.items()]
     if options.control_groups:
         words += [f"{cgroup.VARIABLE}={cgroup.OF_GUEST}"]
     words += [f"PYTHONPATH={PROJECT}"]
-    return [*words, "--", "-m", "testbed.kernel.init", str(run_folder), director]
+    return [*words, "--", "-m", "testbed.kernel.init", director]
 
 
 def run_guest(
@@ -96,15 +103,14 @@ def run_guest(
     each_poll: Callable[[], None] = lambda: None,
 ) -> None:
     """Run a guest to its end. Raises GuestFailed when it panics, hangs past its limit or is killed."""
-    for path in (run_folder, Path(sys.executable)):
-        if " " in str(path) or "," in str(path):
-            raise GuestFailed(
-                f"the path {path} has a space or a comma in it, which a kernel command line can't hold", ""
-            )
+    for path in (PROJECT, Path(sys.executable)):
+        if " " in str(path):
+            raise GuestFailed(f"the path {path} has a space in it, which a kernel command line can't hold", "")
     console = run_folder / CONSOLE
     with claimed() as cpu, console.open("wb") as output:
         process = subprocess.Popen(
-            contained(command(kernel, run_folder, director, options), private_network=False),
+            contained(command(kernel, director, options), private_network=False),
+            cwd=run_folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -164,4 +170,4 @@ def _memory_folder(run_folder: Path, memory: str) -> str:
     shared = Path("/dev/shm")
     if shared.is_dir() and shutil.disk_usage(shared).free >= size:
         return str(shared)
-    return str(run_folder)
+    return str(run_folder.absolute())

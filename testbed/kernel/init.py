@@ -1,10 +1,10 @@
 """The first process of a guest: makes a private file system view, runs the director, powers the guest off.
 
 The host's files are seen read-only below a layer in memory: the guest may write anywhere and nothing of it reaches
-the host, except in the run folder, which is mounted on its own. A Python program, since a set-uid `mount` would lose
-root inside a user namespace.
+the host, except in the run folder, which is mounted on its own, always at the same place. A Python program, since a
+set-uid `mount` would lose root inside a user namespace.
 
-Run by the kernel: python -m testbed.kernel.init RUN_FOLDER DIRECTOR_MODULE
+Run by the kernel: python -m testbed.kernel.init DIRECTOR_MODULE
 """
 
 import ctypes
@@ -19,6 +19,8 @@ from testbed.kernel import cgroup
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_MOVE = 1, 2, 4, 8192
 POWER_OFF = 0x4321FEDC
 PROCESSORS = Path("/sys/devices/system/cpu")
+RUN_FOLDER = "/run/experiment"  # what the guest calls it
+RUN_FOLDER_OF_HOST = "/proc/self/cwd/."  # as the kernel's process sees it, which was started there
 CONTROL_GROUPS = "/sys/fs/cgroup"
 CYCLES_KHZ = 1_000_000  # any figure does: nothing of a run is computed from cycles
 
@@ -30,8 +32,8 @@ def mount(source: str, target: str, kind: str, flags: int = 0, options: str = ""
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), f"mount {kind} on {target}")
 
 
-def private_view(run_folder: str) -> None:
-    """The host's files under a layer in memory; only `run_folder` is the host's own."""
+def private_view() -> None:
+    """The host's files under a layer in memory; only the run folder is the host's own."""
     mount("tmpfs", "/run", "tmpfs")
     for name in ("upper", "work", "root"):
         Path("/run", name).mkdir()
@@ -46,9 +48,10 @@ def private_view(run_folder: str) -> None:
     for name, kind in (("pts", "devpts"), ("shm", "tmpfs")):
         Path("/run/root/dev", name).mkdir(exist_ok=True)
         mount(kind, f"/run/root/dev/{name}", kind, MS_NOSUID)
-    mount("none", f"/run/root{run_folder}", "hostfs", MS_NOSUID | MS_NODEV, run_folder)
+    Path(f"/run/root{RUN_FOLDER}").mkdir()
+    mount("none", f"/run/root{RUN_FOLDER}", "hostfs", MS_NOSUID | MS_NODEV, RUN_FOLDER_OF_HOST)
     os.chroot("/run/root")
-    os.chdir(run_folder)
+    os.chdir(RUN_FOLDER)
 
 
 def state_frequency() -> None:
@@ -74,18 +77,18 @@ def control_groups(name: str) -> None:
     cgroup.make(cgroup.find(), name)
 
 
-def main(run_folder: str, director: str) -> None:
+def main(director: str) -> None:
     os.environ.update(PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", HOME="/root", LANG="C.UTF-8")
-    private_view(run_folder)
+    private_view()
     state_frequency()
     if cgroup.VARIABLE in os.environ:  # only where the run asks for them
         control_groups(os.environ[cgroup.VARIABLE])
-    importlib.import_module(director).main(Path(run_folder))
+    importlib.import_module(director).main(Path(RUN_FOLDER))
 
 
 if __name__ == "__main__":
     try:
-        main(*sys.argv[1:3])  # the kernel appends words of its own
+        main(sys.argv[1])  # the kernel appends words of its own
     except KeyboardInterrupt:
         pass  # the director's own watch has said why
     except BaseException:  # the guest ends here: whatever it was goes to the console, which the host keeps

@@ -148,8 +148,8 @@ def test_what_a_kernel_does_not_tell_is_none(tmp_path: Path, version: int) -> No
 
 
 @pytest.mark.parametrize("asked", [False, True])
-def test_a_guest_makes_groups_only_where_they_are_asked_for(tmp_path: Path, asked: bool) -> None:
-    words = guest.command(Path("linux"), tmp_path, "director", GuestOptions("real", control_groups=asked))
+def test_a_guest_makes_groups_only_where_they_are_asked_for(asked: bool) -> None:
+    words = guest.command(Path("linux"), "director", GuestOptions("real", control_groups=asked))
     assert [word for word in words if word.startswith(cgroup.VARIABLE)] == ["TESTBED_GROUP=testbed-guest"] * asked
 
 

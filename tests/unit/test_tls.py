@@ -31,8 +31,7 @@ class Run:
     def __init__(self, folder, name="run"):
         self.folder, self.name = folder, name
         self.authority = Authority(name, NOW, NOW + HOUR)
-        issue(folder, name, (), NOW, NOW + HOUR)
-        (folder / tls.AUTHORITY).write_bytes(certificates._pem(self.authority.certificate))
+        issue(folder, self.authority, ())
 
     def identity(self, name, roles=AGENT, *, ip="127.0.0.1", begin=NOW, end=NOW + HOUR, by=None):
         """`by`: the run whose authority signs; this one's is trusted all the same."""
@@ -228,7 +227,8 @@ def test_names_that_are_none_or_of_another_run_are_refused():
 
 def test_keys_are_for_their_owner_alone_and_the_authority_leaves_none(tmp_path):
     folder = tmp_path / "certificates"
-    issue(folder, "run", [Holder("ue1", "10.0.0.1", PHONE), Holder("mec", "10.0.0.2", AGENT)], NOW, NOW + HOUR)
+    holders = [Holder("ue1", "10.0.0.1", PHONE), Holder("mec", "10.0.0.2", AGENT)]
+    issue(folder, Authority("run", NOW, NOW + HOUR), holders)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
     assert {path.name for path in folder.iterdir()} == {"ca.pem", "ue1.pem", "ue1.key", "mec.pem", "mec.key"}
