@@ -34,7 +34,8 @@ def calibrate(path: Path, options: RunOptions, progress: Progress, director: str
     """`calibration.json` in a run folder; raises as `testbed.run.run` does."""
     experiment = load(path, options)
     options = options.timed(experiment)
-    kernel, folder = kernel_of(options), new_folder(experiment, options)
+    kernel = kernel_of(options)
+    folder = new_folder(experiment.name, experiment.policy.name, experiment.seed, options.out)
     unused = {name: ModelFiles("", "", model.inputs) for name, model in experiment.models.items()}
     plan = compile_plan(experiment, unused, options.clock, replans=replans(options))
     if options.kernel == "host":

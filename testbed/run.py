@@ -100,8 +100,7 @@ def _run(experiment: Experiment, path: Path, options: RunOptions, progress: Prog
     options = options.timed(experiment)
     kernel = kernel_of(options)
     check_compute(experiment, options)
-    folder = new_folder(experiment, options)
-    started = time.monotonic()
+    folder = new_folder(experiment.name, experiment.policy.name, experiment.seed, options.out)
     progress.phase("models")
     try:
         files = model_files(experiment)
@@ -112,15 +111,21 @@ def _run(experiment: Experiment, path: Path, options: RunOptions, progress: Prog
         plan = replace(plan, datapath=host.datapath())
     for note in shared_processor(plan, options):
         progress.note(note)
-    (folder / "plan.json").write_text(to_json(plan))
     shutil.copyfile(path, folder / "experiment.yaml")
-    if place := in_file(experiment.policy.name):
+    return carry_out(kernel, plan, folder, options, progress)
+
+
+def carry_out(kernel: Path | None, plan: Plan, folder: Path, options: RunOptions, progress: Progress) -> Run:
+    """A plan from its sandbox to its results, in an empty folder. Raises RunFailed."""
+    started = time.monotonic()
+    (folder / "plan.json").write_text(to_json(plan))
+    if place := in_file(plan.policy):
         shutil.copyfile(place[0], folder / "policy.py")
     save_calibration(folder)
     if plan.probes:
         save_frames(plan, folder)
     save_certificates(plan, folder)
-    _record_run(folder, plan, options)
+    _record_run(folder, plan, options, kernel)
     progress.phase("guest" if options.kernel == "guest" else "sandbox")
     try:
         emulate(kernel, folder, guest_options(options, plan), progress)
@@ -220,11 +225,9 @@ def replans(options: RunOptions) -> bool:
     return options.kernel == "guest" and build.replans()
 
 
-def new_folder(experiment: Experiment, options: RunOptions) -> Path:
+def new_folder(name: str, policy: str, seed: int, out: Path | None) -> Path:
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    policy = label(experiment.policy.name)
-    folder = options.out or RUNS / f"{experiment.name}-{policy}-{experiment.seed}-{stamp}-{os.getpid()}"
-    folder = folder.absolute()
+    folder = (out or RUNS / f"{name}-{label(policy)}-{seed}-{stamp}-{os.getpid()}").absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunFailed(f"{folder} is there already and not empty: name a new folder with --out")
     try:
@@ -260,7 +263,7 @@ def emulate(
         raise GuestFailed("the run ended before its end", "\n".join(console))
 
 
-def _record_run(folder: Path, plan: Plan, options: RunOptions) -> None:
+def _record_run(folder: Path, plan: Plan, options: RunOptions, kernel: Path | None) -> None:
     with Journal(folder, "host") as journal:
         journal.record(
             "run",
@@ -272,7 +275,7 @@ def _record_run(folder: Path, plan: Plan, options: RunOptions) -> None:
             kernel=options.kernel,
             numerics=plan.numerics,
             duration_us=plan.duration_us,
-            versions=_versions(),
+            versions=_versions(kernel),
             streams=[{"name": s.name, "model": s.model, "source": s.phone} for s in plan.streams],
             sla=plan.sla,
             events=[{"t_us": c.t_us, "text": c.text} for c in plan.changes if c.text],
@@ -305,8 +308,10 @@ def _record_end(folder: Path, wall_s: float) -> None:
         )
 
 
-def _versions() -> dict[str, str]:
+def _versions(kernel: Path | None) -> dict[str, str]:
     found = {"python": platform.python_version(), "host_kernel": platform.release()}
+    if kernel is not None:
+        found["guest_kernel"] = kernel.parent.name  # the hash of all that it was made of
     for package in ("mec-testbed", *PACKAGES):
         try:
             found[package] = version(package)

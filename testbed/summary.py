@@ -22,6 +22,7 @@ Definitions, on which every figure here rests:
 * *handovers*: each as it was asked for and as the phone's own probes measured it; null where no answer came again.
 * *cache*, where a model has one: requests that a phone looked up among the answers it keeps, and those that it found.
 * *optimised*, where a model is: how, and how far the unsplit optimised model is off the plain one (worst input).
+* *fingerprint*: of all that repeats (testbed/fingerprint.py); null on the real clock, or where a run has not ended.
 * *decision_gap*: how far decisions are above the optimum, at most, by their own bound or by the proof that there is of
   it since; *certain*: of how many that is exact.
 * *answers*: ok requests compared with the unsplit model, and how many were equal, to the bit; `relative_error` is
@@ -35,6 +36,7 @@ from typing import Any
 
 from testbed.decisions import above, decisions
 from testbed.fidelity import assess
+from testbed.fingerprint import fingerprint
 from testbed.percentile import UNANSWERED, percentile
 
 Record = dict[str, Any]
@@ -65,6 +67,7 @@ def summarise(records: Iterable[Record]) -> Summary:
         "seed": run.get("seed"),
         "clock": run.get("clock"),
         "kernel": run.get("kernel"),
+        "fingerprint": fingerprint(everything),
         "fidelity": {
             "verdict": fidelity.verdict,
             "reasons": list(fidelity.reasons),

@@ -1,4 +1,4 @@
-"""The command line: `testbed run|compare|validate|why|calibrate|profile|doctor|trace|topology|kernel`.
+"""The command line: `testbed run|compare|repeat|validate|why|calibrate|profile|doctor|trace|topology|kernel`.
 
 Rules: standard output carries the result and nothing else, progress and complaints go to standard error; exit code 0
 done, 1 it could not be done, 2 the input is wrong, 130 interrupted. What a command needs is imported when it runs.
@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from testbed.cli import calibrate, doctor, kernel, profile, run, topology, trace, why
+from testbed.cli import calibrate, doctor, kernel, profile, repeat, run, topology, trace, why
 
 app = typer.Typer(
     name="testbed",
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("compare")(run.compare)
+app.command("repeat")(repeat.repeat)
 app.command("validate")(run.validate)
 app.command("calibrate")(calibrate.calibrate)
 app.command("why")(why.why)

@@ -15,6 +15,7 @@ from time import monotonic, sleep
 from typing import Literal
 
 from testbed.kernel import cgroup
+from testbed.kernel.bytecode import compile_ahead
 from testbed.kernel.processors import claimed
 from testbed.kernel.sandbox import contained, dies_with_parent
 
@@ -106,6 +107,7 @@ def run_guest(
     for path in (PROJECT, Path(sys.executable)):
         if " " in str(path):
             raise GuestFailed(f"the path {path} has a space in it, which a kernel command line can't hold", "")
+    compile_ahead(PROJECT)
     console = run_folder / CONSOLE
     with claimed() as cpu, console.open("wb") as output:
         process = subprocess.Popen(

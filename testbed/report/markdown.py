@@ -115,6 +115,7 @@ def _setting(summary: Summary) -> str:
     rows = [
         ["seed", str(summary["seed"])],
         ["clock, kernel", f"{summary['clock']}, {summary['kernel']}"],
+        ["fingerprint", summary["fingerprint"] or NONE],
         ["versions", versions or NONE],
     ]
     return f"## Setting\n\n{grid(['', 'value'], rows)}"

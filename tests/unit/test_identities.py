@@ -68,3 +68,26 @@ def test_words_that_are_none_are_refused(wrong):
     with pytest.raises(ExperimentError, match=wrong.split("=")[0]):
         compiled("small", sets=[wrong])
     assert compiled("small", sets=["wire=auto"]).wire == "auto"
+
+
+def held(folder):
+    return {path.name: path.read_bytes() for path in (folder / FOLDER).iterdir()}
+
+
+def issued(folder, **changes):
+    folder.mkdir()
+    save_certificates(replace(compiled("small", sets=["encrypt=all"]), **changes), folder)
+    return held(folder)
+
+
+def test_in_virtual_time_keys_follow_from_the_seed_and_everybody_has_another(tmp_path):
+    first, again, other = (issued(tmp_path / name, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
+    assert first == again
+    assert not set(first.values()) & set(other.values())
+    assert len(set(first.values())) == len(first)
+
+
+def test_on_the_real_clock_keys_come_by_chance(tmp_path):
+    first, again = (issued(tmp_path / name, clock="real") for name in "ab")
+    assert first.keys() == again.keys()
+    assert not set(first.values()) & set(again.values())
