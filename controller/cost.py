@@ -17,7 +17,6 @@ A `Row` is the placement of one stream as host positions, one for each block.
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import chain
 from typing import TypeVar
 
 import numpy as np
@@ -208,11 +207,12 @@ class Forecast:
         """The same as `load`, all at once."""
         if not rows:
             return Load()
-        ends = [self._table.legs(stream, row).ends for stream, row in rows.items()]
-        counts, hosts = [len(some) for some in ends], len(self._spare)
-        each = [(1.0 / self._table.streams[stream].period_us, weights.get(stream, 1.0)) for stream in rows]
-        a, b, amount = (np.array(part) for part in zip(*chain.from_iterable(ends), strict=True))
-        per_us, weight = np.repeat(np.array(each), counts, axis=0).T
+        legs, streams, hosts = self._table.legs, self._table.streams, len(self._spare)
+        ends = [legs(stream, row).ends for stream, row in rows.items()]
+        each = np.array([(1.0 / streams[stream].period_us, weights.get(stream, 1.0)) for stream in rows])
+        per_us, weight = np.repeat(each, [len(some) for some in ends], axis=0).T
+        ways = np.concatenate(ends)
+        (a, b), amount = ways[:, :2].astype(np.intp).T, ways[:, 2]
         speed = np.where(a == b, self._spare[a], self._snapshot.rate_bps[a, b])
         there = speed > 0
         time = np.where(a == b, amount, amount * 8e6)[there] / speed[there]

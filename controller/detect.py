@@ -38,25 +38,52 @@ def visited(row: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @lru_cache(REMEMBERED)
-def carried(source: str, row: tuple[str, ...]) -> tuple[tuple[str, str, str], ...]:
+def carried(source: str, row: tuple[str, ...]) -> tuple[tuple[str, tuple[str, str]], ...]:
     """The paths of a row from its phone and back to it: the name, and both ends."""
-    return tuple([("->".join(way), *way) for way in pairwise((source, *visited(row), source)) if way[0] != way[1]])
+    return tuple([("->".join(way), way) for way in pairwise((source, *visited(row), source)) if way[0] != way[1]])
 
 
 class Watch:
     """What is watched of one placement: the series in order of kind and name, and where their samples are found."""
 
-    def __init__(self, problem: Problem, index: Mapping[str, int], nodes: Nodes) -> None:
-        source = {stream.name: stream.source for stream in problem.streams}
-        ends = {path: way for stream, row in nodes.items() for path, *way in carried(source[stream], row)}
-        paths = sorted(ends)
-        serving = sorted({name for row in nodes.values() for name in visited(row)})
+    def __init__(self, source: Mapping[str, str], index: Mapping[str, int], nodes: Nodes) -> None:
+        ends = dict[str, tuple[str, str]]()
+        for stream, row in nodes.items():
+            ends.update(carried(source[stream], row))
+        paths, serving = sorted(ends), sorted(set().union(*map(visited, nodes.values())))
         self.streams = sorted(nodes)
-        kinds: dict[Timed, list[str]] = {"end_to_end": self.streams, "link_latency": paths}
-        kinds |= {"link_rate": kinds["link_latency"], "load": serving}
-        self.keys: list[Key] = [(kind, subject) for kind in sorted(kinds) for subject in kinds[kind]]
+        self.subjects: dict[Timed, list[str]] = {"end_to_end": self.streams, "link_latency": paths}
+        self.subjects |= {"link_rate": paths, "load": serving}  # in order of the kinds
         self._from, self._to = (np.array([index[ends[path][end]] for path in paths], dtype=np.intp) for end in (0, 1))
         self._serving = np.array([index[name] for name in serving], dtype=np.intp)
+
+    def least(self) -> list[int]:
+        """(M,) of each series."""
+        return [LEAST[kind] for kind, subjects in self.subjects.items() for _ in subjects]
+
+    def key(self, k: int) -> Key:
+        """What the k-th series is of."""
+        for kind, subjects in self.subjects.items():
+            if k < len(subjects):
+                return kind, subjects[k]
+            k -= len(subjects)
+        raise IndexError(k)
+
+    def places_in(self, other: "Watch") -> Integers:
+        """(M,) where the series of this are in another watch, -1: nowhere."""
+        found, begin = list[Integers](), 0
+        for kind, subjects in self.subjects.items():
+            there = other.subjects[kind]
+            if kind == "link_rate":  # its paths are those of the latencies
+                places = found[-1]
+                found.append(np.where(places >= 0, places + len(there), -1))
+            elif subjects == there:
+                found.append(np.arange(begin, begin + len(there)))
+            else:
+                known = {subject: k for k, subject in enumerate(there, begin)}
+                found.append(np.array([known.get(subject, -1) for subject in subjects], dtype=np.int64))
+            begin += len(there)
+        return np.concatenate(found)
 
     def samples(self, snapshot: Snapshot, states: NodeStates) -> Integers:
         """(M,) in the order of the keys; a missing one is -1."""
@@ -75,17 +102,18 @@ class Detector:
         self._problem = problem
         self._rule = rule or Rule()
         self._index = {host.name: n for n, host in enumerate(problem.hosts)}
+        self._source = {stream.name: stream.source for stream in problem.streams}
         self._quiet_until_us = 0
         self._up: np.typing.NDArray[np.bool_] | None = None
         self._nodes: Nodes = {}
-        self._watch = Watch(problem, self._index, {})
+        self._watch = Watch(self._source, self._index, {})
         self._bank = Bank(self._rule, [], 0)
 
     def relearn(self, now_us: int) -> None:
         """To be called after a move: what was normal is no longer."""
         self._quiet_until_us = now_us + self._rule.cooldown_us
         self._nodes = {}
-        self._watch = Watch(self._problem, self._index, {})
+        self._watch = Watch(self._source, self._index, {})
         self._bank = Bank(self._rule, [], self._quiet_until_us)
 
     def look(self, snapshot: Snapshot, nodes: Nodes) -> tuple[Trigger, ...]:
@@ -96,16 +124,15 @@ class Detector:
             self._turn_to(nodes)
         values, before = self._watch.samples(snapshot, states), self._bank.baseline.copy()
         for k in np.flatnonzero(self._bank.step(snapshot.now_us, values)).tolist():
-            kind, subject = self._watch.keys[k]
+            kind, subject = self._watch.key(k)
             told.append(Trigger(kind, subject, _shown(kind, int(values[k])), _shown(kind, int(before[k]))))
         return tuple(told)
 
     def _turn_to(self, nodes: Nodes) -> None:
         """Other streams or nodes are watched; what was watched already goes on."""
-        watch = Watch(self._problem, self._index, nodes)
-        bank = Bank(self._rule, [LEAST[kind] for kind, _ in watch.keys], self._quiet_until_us)
-        known = {key: k for k, key in enumerate(self._watch.keys)}
-        there = np.array([known.get(key, -1) for key in watch.keys], dtype=np.intp)
+        watch = Watch(self._source, self._index, nodes)
+        bank = Bank(self._rule, watch.least(), self._quiet_until_us)
+        there = watch.places_in(self._watch)
         bank.take(self._bank, np.flatnonzero(there >= 0), there[there >= 0])
         self._nodes, self._watch, self._bank = dict(nodes), watch, bank
 

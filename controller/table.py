@@ -4,6 +4,7 @@ A `Row` is the placement of one stream as host positions, one for each block. A 
 runs of blocks and back to the phone.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -29,7 +30,7 @@ class Legs:
 
     visits: tuple[tuple[int, float], ...]  # (node, microseconds when nothing else loads it)
     carries: tuple[tuple[int, int, float], ...]  # (from, to, bytes), phone to phone
-    ends: tuple[tuple[int, int, float], ...]  # the visits as ways from a node to itself, then the carries
+    ends: Floats  # (E, 3) the visits as ways (from, to, microseconds) from a node to itself, then the carries
     places: frozenset[int | tuple[int, int]]  # the nodes, and the paths
 
 
@@ -120,12 +121,15 @@ def tabulate(problem: Problem) -> Table:
 
 
 def _most(problem: Problem, chains: Mapping[str, Chain]) -> float:
-    """Bytes that always suffice: every block of every model, and the working sets of all runs twice, old and new."""
-    working = 0.0
-    for stream in problem.streams:
-        sizes = np.sort(chains[stream.model].working)[::-1]
-        working += float(sizes[: (len(sizes) + 1) // 2].sum())  # of two runs on one node something is between
-    return sum(float(chain.weight.sum()) for chain in chains.values()) + 2 * working
+    """Bytes that always suffice: every block of every model, and the working sets of all runs that may be there."""
+    most, asking = 0.0, Counter(stream.model for stream in problem.streams)
+    for name, chain in chains.items():
+        sizes = np.sort(chain.working)[::-1]
+        # of two runs of a stream on one node something is between; old and new placement are there at once
+        by_stream = 2 * asking[name] * float(sizes[: (len(sizes) + 1) // 2].sum())
+        distinct = sum(float(np.maximum.accumulate(chain.working[first:]).sum()) for first in range(len(sizes)))
+        most += float(chain.weight.sum()) + min(by_stream, distinct)  # streams share the runs that they have in common
+    return most
 
 
 def _chain(problem: Problem, model: Model) -> Chain:
@@ -191,5 +195,6 @@ def _legs(chain: Chain, source: int, row: Row) -> Legs:
     visits = tuple((n, float(chain.time[last, n] - chain.time[first, n])) for first, last, n in parts)
     stops = [(source, 0)] + [(n, last) for _, last, n in parts] + [(source, 0)]
     carries = tuple((a, b, float(chain.data[cut])) for (a, cut), (b, _) in pairwise(stops) if a != b)
-    ends = (*((n, n, time) for n, time in visits), *carries)
-    return Legs(visits, carries, ends, frozenset([a if a == b else (a, b) for a, b, _ in ends]))
+    ends = np.array([*((n, n, time) for n, time in visits), *carries])
+    places = frozenset[int | tuple[int, int]]([*(n for n, _ in visits), *((a, b) for a, b, _ in carries)])
+    return Legs(visits, carries, ends, places)

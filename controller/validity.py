@@ -50,7 +50,8 @@ def _staying(current: Placement, decision: Decision) -> str:
 def _named(table: Table, nodes: Mapping[str, tuple[str, ...]], known: Mapping[str, tuple[str, ...]]) -> str:
     """Streams, blocks and nodes that there are, where it is not as `known`."""
     for stream, row in nodes.items():
-        if row == known.get(stream):
+        there = known.get(stream)
+        if row is there or row == there:  # mostly the very same, which == would go through
             continue
         if stream not in table.streams:
             return f"there is no stream {stream!r}"
@@ -69,7 +70,8 @@ def _missing(table: Table, nodes: Mapping[str, tuple[str, ...]]) -> str:
 def _place(table: Table, snapshot: Snapshot, current: Placement, nodes: Mapping[str, tuple[str, ...]]) -> str:
     changed = dict[str, Row]()
     for stream, names in nodes.items():
-        if names == current.nodes.get(stream):
+        there = current.nodes.get(stream)
+        if names is there or names == there:
             continue
         changed[stream] = row = table.row(names)
         down = {n for n in set(row) if not snapshot.nodes[n].up}

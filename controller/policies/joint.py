@@ -201,12 +201,13 @@ class Joint:
         moved = {s: row for s, row in best.items() if row != view.current[s]}
         near = self._beside(view, moved)
         was, becomes = self._latencies(view, view.current, near), self._latencies(view, best, near)
-        requests = {s: self._horizon_us / stream.period_us for s, stream in self._table.streams.items()}
+        requests = {s: self._horizon_us / self._table.streams[s].period_us for s in was}
         saved = sum(view.weights[s] * (was[s].total_us - becomes[s].total_us) * requests[s] for s in was)
         if self._objective.latency_alone:
             return saved
         rest = [self._total(view, rows) - view.forecast.total_us(rows, view.weights) for rows in (view.current, best)]
-        return saved + (rest[0] - rest[1]) * max(requests.values())
+        most = self._horizon_us / min(stream.period_us for stream in self._table.streams.values())
+        return saved + (rest[0] - rest[1]) * most
 
     def _beside(self, view: View, moved: Rows) -> list[str]:
         """The streams that use any node or path which one that moves uses now or then; no other waits otherwise."""
