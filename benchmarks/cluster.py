@@ -19,7 +19,7 @@ from rich.table import Table
 from benchmarks.table import RESULTS
 from controller.amp4ec.scheduler import balance
 from testbed.percentile import percentile
-from testbed.pytest_plugin import Unwatched
+from testbed.progress import Unwatched
 from testbed.run import RunOptions, run
 from testbed.scenario import ScenarioRun
 from testbed.summary import first_records, latency_us

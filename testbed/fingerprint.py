@@ -32,6 +32,10 @@ class Difference:
     records: int  # of either run that the other one has not
     of: int
 
+    def __str__(self) -> str:
+        count = f"{self.records:,} of {self.of:,} records are others"
+        return f"from {self.t_us / 1e6:.6f} s on, where {self.what}; {count}"
+
 
 def repeating(records: Iterable[Record]) -> Iterator[dict[str, Any]]:
     """The records that repeat, without what does not."""

@@ -68,6 +68,19 @@ class Part:
         return Part(self.whole, f"{self.name} {name}")
 
 
+class Unwatched:
+    """Progress that nobody looks at."""
+
+    def note(self, text: str) -> None: ...
+
+    def phase(self, text: str) -> None: ...
+
+    def live(self, live: Live) -> None: ...
+
+    def part(self, _name: str) -> "Unwatched":
+        return self
+
+
 @dataclass(slots=True)
 class Lines:
     """A line for each phase, each event and every ten seconds of the experiment."""

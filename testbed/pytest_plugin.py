@@ -62,6 +62,7 @@ class Runs:
 
     def _make(self, wanted: Wanted) -> None:
         from controller.plugins import label
+        from testbed.progress import Unwatched
         from testbed.run import RunFailed, RunOptions, run
         from testbed.scenario import ScenarioRun
 
@@ -88,19 +89,6 @@ class Runs:
             self.failed[wanted] = f"the run failed: {failure.why}{where}\nagain: {wanted.command()}"
         else:
             self.finished[wanted] = ScenarioRun(done.folder, done.summary, wanted.command())
-
-
-class Unwatched:
-    """Progress that nobody looks at."""
-
-    def note(self, text: str) -> None: ...
-
-    def phase(self, name: str) -> None: ...
-
-    def live(self, state: object) -> None: ...
-
-    def part(self, _name: str) -> "Unwatched":
-        return self
 
 
 RUNS = pytest.StashKey[Runs]()

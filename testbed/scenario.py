@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, NoReturn
 
 from testbed.decisions import above, decisions
@@ -130,6 +131,22 @@ class ScenarioRun:
             which = f"decision {worst['n']}" + (f", and {len(worse) - 1} more," if len(worse) > 1 else "")
             shown = f"at most {100 * share:.4g} % above the optimum, limit {within}"
             self._fail(f"{which} may not be near enough: {shown}", [dict(one) for _, one in worse])
+
+    def assert_repeats(self) -> None:
+        """Carried out once more, the plan of the run gives the same records, to the bit. In virtual time only."""
+        __tracebackhide__ = True
+        self.assert_valid()
+        from testbed.progress import Unwatched  # few tests ask for this, and what runs a guest is long to import
+        from testbed.repeat import NotRepeatable, repeat
+        from testbed.run import RunFailed, RunOptions
+
+        out = Path(mkdtemp(prefix=f"{self.folder.name}-again-", dir=self.folder.parent))
+        try:
+            found = repeat(self.folder, RunOptions(out=out), Unwatched()).difference
+        except (NotRepeatable, RunFailed) as why:
+            self._fail(f"the run cannot be repeated: {why}", ())
+        if found is not None:
+            self._fail(f"the run does not repeat: {found}; the other run: {out}", ())
 
     def _steps_not_as_asked(self) -> list[Record]:
         steps = self.journal("step")

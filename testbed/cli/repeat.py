@@ -52,14 +52,10 @@ def repeat(
 
 
 def _told(found: "Repeated") -> Iterator[str]:
-    difference = found.difference
-    if difference is None:
+    if found.difference is None:
         yield f"the same to the bit: fingerprint {found.fingerprint}"
     else:
-        yield (
-            f"not the same: from {difference.t_us / 1e6:.6f} s on, where {difference.what}; "
-            f"{difference.records:,} of {difference.of:,} records are others"
-        )
+        yield f"not the same: {found.difference}"
         for name, (before, now) in found.versions.items():
             yield f"  {name} was {before} and is {now}"
     yield f"the run: {found.run.folder}"

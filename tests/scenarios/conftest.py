@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from testbed.kernel import build
-from testbed.pytest_plugin import Unwatched
+from testbed.progress import Unwatched
 from testbed.run import RunOptions, run
 from testbed.scenario import ScenarioRun
 from tests.checkers import answered, once, owners, right

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from testbed.calibrate import calibrate
-from testbed.pytest_plugin import Unwatched
+from testbed.progress import Unwatched
 from testbed.run import RunOptions
 
 LINKS = Path(__file__).parent / "experiments" / "links.yaml"

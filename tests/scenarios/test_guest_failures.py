@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import testbed.run
-from testbed.pytest_plugin import Unwatched
+from testbed.progress import Unwatched
 from testbed.run import RunFailed, RunOptions, run
 
 TOWN = Path(__file__).parent / "experiments" / "town.yaml"

@@ -15,9 +15,7 @@ import pytest
 
 from nodes.costing.costs import costs
 from testbed.fingerprint import first_difference
-from testbed.pytest_plugin import Unwatched
-from testbed.repeat import repeat
-from testbed.run import RunOptions
+from testbed.report import summary_of
 from testbed.scenario import ScenarioRun
 from tests.scenarios.test_moves import epochs_ok
 
@@ -100,9 +98,8 @@ def test_another_seed_is_another_run(testbed, emulate):
     assert first_difference(testbed.journal(), other.journal())
 
 
-def test_a_city_is_the_same_to_the_bit_from_its_own_plan(emulate, new_folder):
-    first = emulate("../../../topologies/city-50.yaml", "city", sets=("duration=10s",))
-    first.assert_valid()
-    done = repeat(first.folder, RunOptions(out=new_folder("city-again")), Unwatched())
-    assert done.difference is None
-    assert done.fingerprint == first.summary["fingerprint"]
+@pytest.mark.experiment("../../topologies/city-50.yaml", sets=("duration=10s",))
+def test_a_city_is_the_same_to_the_bit_from_its_own_plan(testbed):
+    testbed.assert_repeats()
+    folders = list(testbed.folder.parent.glob(f"{testbed.folder.name}-again-*"))
+    assert [summary_of(folder)["fingerprint"] for folder in folders] == [testbed.summary["fingerprint"]]

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from testbed.pytest_plugin import Unwatched
+from testbed.progress import Unwatched
 from testbed.run import RunOptions, run
 from testbed.scenario import ScenarioRun
 from testbed.topology.city import City, generate

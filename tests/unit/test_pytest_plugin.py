@@ -172,6 +172,7 @@ def test_artifact(testbed): testbed.artifact("../../calls")
         "assert_no_loss()",
         "assert_right()",
         'assert_optimal(within="100%")',
+        "assert_repeats()",
     ],
 )
 def test_nothing_passes_on_an_invalid_run(session, assertion: str) -> None:

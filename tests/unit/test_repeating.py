@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 from testbed.cli import app
 from testbed.journal import merge, read
 from testbed.plan import to_json
+from testbed.report import summary_of
+from testbed.scenario import ScenarioFailed, ScenarioRun
 from tests.unit.journal_factory import a_run, written
 from tests.unit.test_compile import compiled
 
@@ -76,6 +78,24 @@ def test_what_was_there_stays_as_it_is(folder, again, tmp_path):
     before = list(read(merge(folder)))
     repeat(folder, "--out", tmp_path / "now")
     assert list(read(merge(folder))) == before
+
+
+def asserted(folder):
+    ScenarioRun(folder, summary_of(folder)).assert_repeats()
+
+
+def test_a_scenario_test_can_ask_for_it(folder, again):
+    asserted(folder)
+    asserted(folder)  # each time in a folder of its own
+    again[0] = lambda records: records[1:]
+    with pytest.raises(ScenarioFailed, match=r"the run does not repeat: from .* was, and .* is; .* records are others"):
+        asserted(folder)
+
+
+def test_a_scenario_test_on_the_real_clock_is_told_that_nothing_repeats_there(folder, again, tmp_path):
+    (folder / "plan.json").write_text(plan_of(tmp_path, "real"))
+    with pytest.raises(ScenarioFailed, match=r"cannot be repeated: .* on the real clock"):
+        asserted(folder)
 
 
 def refused(folder):
