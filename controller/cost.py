@@ -22,7 +22,7 @@ from typing import TypeVar
 import numpy as np
 
 from controller.model import Latency, NodeStates, Snapshot
-from controller.table import Floats, Legs, Row, Rows, Table
+from controller.table import Floats, Legs, NodeOrPath, Row, Rows, Table
 
 HORIZON_US = 30_000_000.0
 FULL = 0.95
@@ -168,6 +168,12 @@ class Forecast:
         """Of one stream under a load that has it in it."""
         return Latency(*map(round, self.spent_us(load, stream, row)))
 
+    def waits_us(self, load: Load, place: NodeOrPath) -> float:
+        """What a visit of a node, or of a path, waits under a load that has it in it."""
+        if isinstance(place, tuple):
+            return _wait(load.paths.get(place, NOBODY))
+        return max(self._backlog.item(place), _wait(load.nodes.get(place, NOBODY)))
+
     def spent_us(self, load: Load, stream: str, row: Row) -> tuple[float, float, float, float]:
         """The same, not rounded: computing, waiting, on the wire, propagation."""
         use, nodes, paths = self.use(stream, row), load.nodes, load.paths
@@ -261,17 +267,24 @@ class Outlook:
             found = self._totals[key] = self._forecast.total_us(rows, self._weights, self.under)
         return found
 
-    def latencies(self, rows: Rows, of: Iterable[str] | None = None) -> dict[str, Latency]:
-        """Of all in `rows` when they are placed, or of some streams, those that stay too."""
+    def latencies(self, rows: Rows) -> dict[str, Latency]:
+        """Of all in `rows` when they are placed."""
+        load, known = self._placed(rows)
+        if not known:
+            self._forecast.learn(rows.items())
+            known.update((stream, self._forecast.latency(load, stream, row)) for stream, row in rows.items())
+        return known
+
+    def eased_us(self, before: Rows, after: Rows, places: Iterable[NodeOrPath]) -> dict[NodeOrPath, float]:
+        """How much less a visit of each place waits once `after` is placed instead of `before`."""
+        (was, _), (becomes, _), waits_us = self._placed(before), self._placed(after), self._forecast.waits_us
+        return {place: waits_us(was, place) - waits_us(becomes, place) for place in places}
+
+    def _placed(self, rows: Rows) -> tuple[Load, dict[str, Latency]]:
         key = frozenset(rows.items())
         if key not in self._loads:
             self._loads[key] = self._forecast.load(rows, self._weights, base=self.under), {}
-        load, known = self._loads[key]
-        streams = list(rows if of is None else of)
-        new = [(s, rows[s] if s in rows else self.kept[s]) for s in streams if s not in known]
-        self._forecast.learn(new)
-        known.update((stream, self._forecast.latency(load, stream, row)) for stream, row in new)
-        return {stream: known[stream] for stream in streams}
+        return self._loads[key]
 
 
 def load_of(table: Table, snapshot: Snapshot, rows: Rows, weights: Mapping[str, float], without: str = "") -> Load:

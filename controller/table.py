@@ -20,6 +20,8 @@ Bools = npt.NDArray[np.bool_]
 Row = tuple[int, ...]
 Rows = Mapping[str, Row]
 
+NodeOrPath = int | tuple[int, int]
+
 RISK = {"raw": 1.0, "feature": 0.5, "public": 0.0}
 REMEMBERED = 8192  # rows
 
@@ -31,7 +33,7 @@ class Legs:
     visits: tuple[tuple[int, float], ...]  # (node, microseconds when nothing else loads it)
     carries: tuple[tuple[int, int, float], ...]  # (from, to, bytes), phone to phone
     ends: Floats  # (E, 3) the visits as ways (from, to, microseconds) from a node to itself, then the carries
-    places: frozenset[int | tuple[int, int]]  # the nodes, and the paths
+    places: frozenset[NodeOrPath]  # the nodes, and the paths
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -196,5 +198,5 @@ def _legs(chain: Chain, source: int, row: Row) -> Legs:
     stops = [(source, 0)] + [(n, last) for _, last, n in parts] + [(source, 0)]
     carries = tuple((a, b, float(chain.data[cut])) for (a, cut), (b, _) in pairwise(stops) if a != b)
     ends = np.array([*((n, n, time) for n, time in visits), *carries])
-    places = frozenset[int | tuple[int, int]]([*(n for n, _ in visits), *((a, b) for a, b, _ in carries)])
+    places = frozenset[NodeOrPath]([*(n for n, _ in visits), *((a, b) for a, b, _ in carries)])
     return Legs(visits, carries, ends, places)

@@ -16,7 +16,7 @@ breadth 12, placement; of the objective (`controller.objective`) utilisation_ms 
 max_utilisation and max_link_share (no limit).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from controller.moves import action_of, move_cost
 from controller.objective import Objective
 from controller.planner import Plan, Planner, weights_without
 from controller.policies.start import number, pinned_rows, start
-from controller.table import Row, Rows, Table
+from controller.table import NodeOrPath, Row, Rows, Table
 
 ALTERNATIVES = 2  # single-node candidates shown
 NEAR = 0.8  # of the SLA: from there on moves need no rest
@@ -198,27 +198,34 @@ class Joint:
 
     def _gain_us(self, view: View, best: Rows) -> float:
         """What is saved within the horizon: latency of all requests, by weight, and the rest of the objective."""
-        moved = {s: row for s, row in best.items() if row != view.current[s]}
-        near = self._beside(view, moved)
-        was, becomes = self._latencies(view, view.current, near), self._latencies(view, best, near)
-        requests = {s: self._horizon_us / self._table.streams[s].period_us for s in was}
-        saved = sum(view.weights[s] * (was[s].total_us - becomes[s].total_us) * requests[s] for s in was)
+        was, becomes = self._latencies(view, view.current), self._latencies(view, best)
+        saved_us = {s: was[s].total_us - becomes[s].total_us for s in was} | self._eased_us(view, best)
+        streams, horizon_us = self._table.streams, self._horizon_us
+        saved = sum(view.weights[s] * us * horizon_us / streams[s].period_us for s, us in saved_us.items())
         if self._objective.latency_alone:
             return saved
         rest = [self._total(view, rows) - view.forecast.total_us(rows, view.weights) for rows in (view.current, best)]
         most = self._horizon_us / min(stream.period_us for stream in self._table.streams.values())
         return saved + (rest[0] - rest[1]) * most
 
-    def _beside(self, view: View, moved: Rows) -> list[str]:
-        """The streams that use any node or path which one that moves uses now or then; no other waits otherwise."""
-        legs = self._table.legs
-        places = frozenset().union(*(legs(s, row).places for s in moved for row in (moved[s], view.current[s])))
-        return [s for s, row in view.current.items() if not places.isdisjoint(legs(s, row).places)]
+    def _eased_us(self, view: View, best: Rows) -> dict[str, float]:
+        """What each stream that stays waits less: at the nodes and paths that one that moves uses now or then."""
+        legs, rows = self._table.legs, (view.current, best)
+        moved = [s for s in view.looked if best[s] != view.current[s]]
+        places = frozenset[NodeOrPath]().union(*(legs(s, of[s]).places for s in moved for of in rows))
+        before, after = ({s: of[s] for s in view.looked} for of in rows)
+        eased = view.outlook.eased_us(before, after, places)
+        found = {s: legs(s, row) for s, row in view.outlook.kept.items()}
+        return {
+            s: sum(eased.get(n, 0.0) for n, _ in leg.visits) + sum(eased.get((a, b), 0.0) for a, b, _ in leg.carries)
+            for s, leg in found.items()
+            if not places.isdisjoint(leg.places)
+        }
 
     @staticmethod
-    def _latencies(view: View, rows: Rows, of: Iterable[str] | None = None) -> dict[str, Latency]:
-        """Of the streams looked at, or those of `of`, when all of `rows` are placed together."""
-        return view.outlook.latencies({s: rows[s] for s in view.looked}, of)
+    def _latencies(view: View, rows: Rows) -> dict[str, Latency]:
+        """Of the streams looked at, when all of `rows` are placed together."""
+        return view.outlook.latencies({s: rows[s] for s in view.looked})
 
     def _fewer_moves(self, view: View, best: Rows) -> dict[str, Row]:
         """Takes back each stream's move that does not itself bring `min_gain` of the latency it would then have."""

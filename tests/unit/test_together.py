@@ -192,16 +192,19 @@ def test_what_a_decision_made_is_freed_without_the_garbage_collector():
         gc.enable()
 
 
-def test_only_streams_beside_those_that_move_wait_otherwise():
+def test_those_that_stay_beside_one_that_moves_wait_as_much_less_as_all_latencies_say():
     size = Size(40, 6, 12, 12, 1)
     made, snapshot = problem(size), Intake(size).snapshot(0, next(reports(size)))
     policy = Joint(made, {})
     now = policy.start(snapshot).placement.nodes
     table = Planner(made).table
     current = {stream: table.row(row) for stream, row in now.items()}
-    forecast, moved = Forecast(table, snapshot), {"s3": current["s4"]}
-    view = View(snapshot, forecast, current, {}, ("s3",), frozenset(), Outlook(forecast, {}, {}), now)
-    before, after = forecast.latencies(current), forecast.latencies({**current, **moved})
-    beside = set(policy._beside(view, moved))
-    assert {"s3", "s4"} <= beside < set(current)
-    assert {stream for stream in current if before[stream] != after[stream]} <= beside
+    forecast, moved = Forecast(table, snapshot), {**current, "s3": current["s4"]}
+    stay = {stream: row for stream, row in current.items() if stream != "s3"}
+    view = View(snapshot, forecast, current, {}, ("s3",), frozenset(), Outlook(forecast, {}, stay), now)
+    before, after = forecast.latencies(current), forecast.latencies(moved)
+    less = {stream: before[stream].total_us - after[stream].total_us for stream in stay}
+    eased = policy._eased_us(view, moved)
+    assert "s4" in eased and "s3" not in eased and len(eased) < len(stay)
+    assert less == {stream: pytest.approx(eased.get(stream, 0.0), abs=2) for stream in stay}
+    assert any(abs(us) > 100 for us in less.values())
