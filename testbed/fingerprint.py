@@ -23,6 +23,16 @@ REAL_FIELDS: Mapping[str, frozenset[str]] = {
 DIGITS = 16
 
 
+class _Nothing:
+    """In place of a field that a record has not."""
+
+    def __str__(self) -> str:
+        return "nothing"
+
+
+NOTHING = _Nothing()
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """Where a run parts from one before it: `what` was and is, in the first records that differ."""
@@ -85,16 +95,16 @@ def _unlike(where: str, first: object, second: object) -> Iterator[tuple[str, st
     """(path, value, other value) of what differs, in the order of the record."""
     if isinstance(first, dict) and isinstance(second, dict):
         for name in {**first, **second}:
-            yield from _unlike(f"{where}.{name}", first.get(name), second.get(name))
+            yield from _unlike(f"{where}.{name}", first.get(name, NOTHING), second.get(name, NOTHING))
     elif isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
         for number, (mine, others) in enumerate(zip(first, second, strict=True)):
             yield from _unlike(f"{where}[{number}]", mine, others)
-    elif first != second:
+    elif _text(first) != _text(second):  # 1 and 1.0 are equal, and not the same record
         yield where, _short(first), _short(second)
 
 
 def _short(value: object) -> str:
-    return f"a list of {len(value)}" if isinstance(value, list) else json.dumps(value)
+    return f"a list of {len(value)}" if isinstance(value, list) else _text(value)
 
 
 def _named(record: Record | None) -> str:
@@ -106,4 +116,8 @@ def _time(record: Record) -> int:
 
 
 def _line(record: Record) -> str:
-    return json.dumps(record, sort_keys=True, separators=(",", ":")) + "\n"
+    return _text(record) + "\n"
+
+
+def _text(value: object) -> str:
+    return str(value) if value is NOTHING else json.dumps(value, sort_keys=True, separators=(",", ":"))

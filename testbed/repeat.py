@@ -14,6 +14,7 @@ from testbed.run import Run, RunOptions, carry_out, kernel_of, new_folder
 
 PLAN = "plan.json"
 EXPERIMENT = "experiment.yaml"
+POLICY = "policy.py"
 
 
 class NotRepeatable(Exception):
@@ -38,7 +39,8 @@ def repeat(folder: Path, options: RunOptions, progress: Progress) -> Repeated:
         shutil.copyfile(folder / EXPERIMENT, new / EXPERIMENT)
     run = carry_out(kernel, plan, new, replace(options, clock="virtual", prove=False), progress)
     before, now = list(read(merge(folder))), list(read(merge(new)))
-    return Repeated(run, fingerprint(now), first_difference(before, now), _changed(before, now))
+    changed = _changed(before, now) | _policy_changed(folder, new)
+    return Repeated(run, fingerprint(now), first_difference(before, now), changed)
 
 
 def finished_plan(folder: Path) -> Plan:
@@ -63,6 +65,12 @@ def _needed(plan: Plan) -> Iterator[Path]:
         yield from (Path(file) for file in (model.weights_file, model.answers_file) if file)
     if place := in_file(plan.policy):
         yield place[0]
+
+
+def _policy_changed(before: Path, now: Path) -> dict[str, tuple[str, str]]:
+    """A policy in a file of its own is copied into each run folder."""
+    copies = [(folder / POLICY).read_bytes() for folder in (before, now) if (folder / POLICY).exists()]
+    return {POLICY: ("as in the run folder", "another text")} if len(set(copies)) > 1 else {}
 
 
 def _changed(before: list[dict[str, object]], now: list[dict[str, object]]) -> dict[str, tuple[str, str]]:

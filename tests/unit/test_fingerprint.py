@@ -65,6 +65,16 @@ def test_a_difference_is_named_by_its_first_field_with_both_values(records):
     assert (found.records, found.of) == (1, len(records))
 
 
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [({"sent_us": 0.0}, "request.sent_us was 0 and is 0.0"), ({"more": None}, "request.more was nothing and is null")],
+)
+def test_what_python_holds_equal_is_a_difference_too(records, fields, said):
+    other = changed(records, "request", **fields)
+    assert fingerprint(other) != fingerprint(records)
+    assert first_difference(records, other).what == said
+
+
 def test_a_record_too_many_is_named_with_its_time(records):
     more = [*records, {"kind": "fault", "t_us": 61_000_000}]
     assert "nothing was, and a record `fault` at 61.000000 s is" in first_difference(records, more).what

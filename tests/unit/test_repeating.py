@@ -74,6 +74,17 @@ def test_another_outcome_is_exit_code_1_with_the_place_and_what_was_installed_si
     assert told["same"] is False and told["difference"]["records"] == 1 and told["versions"]["torch"][1] == "9"
 
 
+def test_a_policy_of_ones_own_that_was_changed_is_named(folder, again, tmp_path):
+    (folder / "policy.py").write_text("class Mine: ...\n")
+
+    def other(records):
+        (tmp_path / "now" / "policy.py").write_text("class Mine: pass\n")
+        return records[1:]
+
+    again[0] = other
+    assert "policy.py was as in the run folder and is another text" in repeat(folder, "--out", tmp_path / "now").stdout
+
+
 def test_what_was_there_stays_as_it_is(folder, again, tmp_path):
     before = list(read(merge(folder)))
     repeat(folder, "--out", tmp_path / "now")
