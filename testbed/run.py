@@ -128,7 +128,7 @@ def carry_out(kernel: Path | None, plan: Plan, folder: Path, options: RunOptions
     _record_run(folder, plan, options, kernel)
     progress.phase("guest" if options.kernel == "guest" else "sandbox")
     try:
-        emulate(kernel, folder, guest_options(options, plan), progress)
+        emulate(kernel, folder, guest_options(options, plan), progress, DIRECTOR)
     except GuestFailed as failure:
         (folder / "FAILED.txt").write_text(f"{failure}\n")
         write_results(folder)  # what there is of it, as INVALID
@@ -241,9 +241,7 @@ def guest_options(options: RunOptions, plan: Plan) -> GuestOptions:
     return GuestOptions(plan.clock, options.memory, options.wall_limit_s, plan.compute == "cgroup", plan.seed)
 
 
-def emulate(
-    kernel: Path | None, folder: Path, limits: GuestOptions, progress: Progress, director: str = DIRECTOR
-) -> None:
+def emulate(kernel: Path | None, folder: Path, limits: GuestOptions, progress: Progress, director: str) -> None:
     """Run a director on the plan of the folder to its end. Raises GuestFailed."""
     reader = LiveReader(folder)
 

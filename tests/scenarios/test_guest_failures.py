@@ -83,25 +83,26 @@ def _kill_when_it_hangs(killed: list[int]) -> None:
     limit = time.monotonic() + BOOT_LIMIT_S
     while not killed and time.monotonic() < limit:
         time.sleep(0.2)
-        for pid, words in _command_lines():
-            console = Path(words[-2]) / "console.log" if "testbed.kernel.init" in words else None
+        for pid, words, place in _processes():
+            console = place / "console.log" if "testbed.kernel.init" in words else None
             if console and words[0].endswith("/linux") and b"about to hang" in console.read_bytes():
                 os.kill(pid, signal.SIGKILL)
                 killed.append(pid)
                 return
 
 
-def _command_lines() -> list[tuple[int, list[str]]]:
+def _processes() -> list[tuple[int, list[str], Path]]:
+    """Each with its command line, and where it was started: a guest runs in its run folder."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:
                 words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+                found.append((int(entry.name), words, (entry / "cwd").readlink()))
             except OSError:
                 continue
-            found.append((int(entry.name), words))
     return found
 
 
 def _processes_of(folder: Path) -> list[list[str]]:
-    return [words for pid, words in _command_lines() if str(folder) in words and pid != os.getpid()]
+    return [words for pid, words, place in _processes() if place == folder and pid != os.getpid()]

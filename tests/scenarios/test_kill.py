@@ -87,7 +87,7 @@ def _await_end(session: int, run_folder: Path) -> dict[int, str]:
 
 
 def _processes(session: int, run_folder: Path) -> dict[int, str]:
-    """Every process of a run: of its session, or with its folder in its arguments or environment."""
+    """Every process of a run: of its session, in its folder, or with that in its arguments or environment."""
     found = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal() or int(entry.name) == os.getpid():
@@ -96,9 +96,11 @@ def _processes(session: int, run_folder: Path) -> dict[int, str]:
             state, _parent, _group, its_session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
             arguments = (entry / "cmdline").read_bytes()
             environment = (entry / "environ").read_bytes()
+            place = (entry / "cwd").readlink()
         except (OSError, ValueError):
             continue  # it has just ended, or is another user's
-        mine = int(its_session) == session or str(run_folder).encode() in arguments + environment
+        named = place == run_folder or str(run_folder).encode() in arguments + environment
+        mine = int(its_session) == session or named
         if mine and state not in "ZX":
             found[int(entry.name)] = arguments.replace(b"\0", b" ").decode(errors="replace")
     return found
