@@ -26,6 +26,10 @@ class JournalError(Exception):
         self.path, self.line, self.why = path, line, why
 
 
+class NoRun(Exception):
+    """The folder is none of a run."""
+
+
 class Journal:
     """Appends to `folder/parts/<part>.jsonl`; a part has one writing process at a time, with any number of threads."""
 
@@ -66,6 +70,13 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
     """The records of one file in order. A torn last line is left out; JournalError for one anywhere else."""
     for _, record in _lines(path):
         yield record
+
+
+def recorded(folder: Path) -> Iterator[dict[str, Any]]:
+    """The records of a run folder in order. Raises NoRun, before anything is written there."""
+    if not (folder / PARTS).is_dir() and not (folder / MERGED).is_file():
+        raise NoRun(f"{folder}: no run folder; `testbed run` names it at its end")
+    return read(merge(folder))
 
 
 def merge(folder: Path) -> Path:

@@ -4,10 +4,11 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from controller.plugins import in_file
 from testbed.fingerprint import Difference, fingerprint, first_difference
-from testbed.journal import merge, read
+from testbed.journal import recorded
 from testbed.plan import Plan, from_json
 from testbed.progress import Progress
 from testbed.run import Run, RunOptions, carry_out, kernel_of, new_folder
@@ -26,30 +27,33 @@ class Repeated:
     """The run that was made, and where it differs from the one that was there; None: nowhere."""
 
     run: Run
-    fingerprint: str | None
     difference: Difference | None
     versions: dict[str, tuple[str, str]]  # of what is not installed as it was: before, now
 
 
 def repeat(folder: Path, options: RunOptions, progress: Progress) -> Repeated:
-    """Run the plan of a run folder again. Raises NotRepeatable before anything starts, else as `testbed.run.run`."""
-    plan = finished_plan(folder)
+    """Run the plan of a run folder again.
+
+    Raises NoRun or NotRepeatable before anything starts, else as `testbed.run.run` does.
+    """
+    before = list(recorded(folder))
+    plan = _finished(folder, before)
     kernel, new = kernel_of(options), new_folder(plan.name, plan.policy, plan.seed, options.out)
     if (folder / EXPERIMENT).exists():
         shutil.copyfile(folder / EXPERIMENT, new / EXPERIMENT)
     run = carry_out(kernel, plan, new, replace(options, clock="virtual", prove=False), progress)
-    before, now = list(read(merge(folder))), list(read(merge(new)))
-    changed = _changed(before, now) | _policy_changed(folder, new)
-    return Repeated(run, fingerprint(now), first_difference(before, now), changed)
+    now = list(recorded(new))
+    return Repeated(run, first_difference(before, now), _changed(before, now) | _policy_changed(folder, new))
 
 
-def finished_plan(folder: Path) -> Plan:
+def _finished(folder: Path, records: list[dict[str, Any]]) -> Plan:
     """What the run in `folder` carried out to its end. Raises NotRepeatable."""
     try:
         plan = from_json((folder / PLAN).read_text())
-        records = list(read(merge(folder)))
-    except FileNotFoundError as error:
-        raise NotRepeatable(f"{folder}: no run folder ({error.filename} is missing)") from error
+    except OSError as error:
+        raise NotRepeatable(f"{folder}: its plan cannot be read: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise NotRepeatable(f"{folder}: its plan is of another version of the testbed") from error
     if plan.clock == "real":
         raise NotRepeatable(f"{folder}: it ran on the real clock, where no run comes out as another")
     if fingerprint(records) is None:
@@ -73,9 +77,8 @@ def _policy_changed(before: Path, now: Path) -> dict[str, tuple[str, str]]:
     return {POLICY: ("as in the run folder", "another text")} if len(set(copies)) > 1 else {}
 
 
-def _changed(before: list[dict[str, object]], now: list[dict[str, object]]) -> dict[str, tuple[str, str]]:
+def _changed(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> dict[str, tuple[str, str]]:
     then, today = (next(r["versions"] for r in records if r["kind"] == "run") for records in (before, now))
-    assert isinstance(then, dict) and isinstance(today, dict)
     return {
         name: (then.get(name, "none"), today.get(name, "none"))
         for name in {**then, **today}

@@ -24,13 +24,13 @@ def repeat(
     as_json: AsJson = False,
 ) -> None:
     """Run what a run folder holds once more; exit code 1 when it does not come out the same, to the bit."""
-    from testbed.journal import JournalError
+    from testbed.journal import JournalError, NoRun
     from testbed.progress import shown
     from testbed.repeat import NotRepeatable
     from testbed.repeat import repeat as repeat_run
     from testbed.run import RunFailed, RunOptions
 
-    with answering(as_json, wrong=(NotRepeatable,), failed=(RunFailed, JournalError, OSError)):
+    with answering(as_json, wrong=(NoRun, NotRepeatable), failed=(RunFailed, JournalError, OSError)):
         megabytes, wall_limit_s = read_limits(memory, time_limit, as_json)
         options = RunOptions(out=out, memory=megabytes, wall_limit_s=wall_limit_s)
         with shown(sys.stderr) as progress:
@@ -39,7 +39,7 @@ def repeat(
         say_json(
             {
                 "same": found.difference is None,
-                "fingerprint": found.fingerprint,
+                "fingerprint": found.run.summary["fingerprint"],
                 "difference": found.difference and asdict(found.difference),
                 "versions": found.versions,
                 "folder": str(found.run.folder),
@@ -53,7 +53,7 @@ def repeat(
 
 def _told(found: "Repeated") -> Iterator[str]:
     if found.difference is None:
-        yield f"the same to the bit: fingerprint {found.fingerprint}"
+        yield f"the same to the bit: fingerprint {found.run.summary['fingerprint']}"
     else:
         yield f"not the same: {found.difference}"
         for name, (before, now) in found.versions.items():

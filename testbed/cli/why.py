@@ -16,10 +16,6 @@ PROVE = (
 )
 
 
-class NoRun(Exception):
-    """The folder is none of a run."""
-
-
 def why(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     *,
@@ -28,14 +24,12 @@ def why(
     as_json: AsJson = False,
 ) -> None:
     """Say why the controller decided as it did: what it saw, what triggered, what it weighed, why the rest lost."""
-    from testbed.journal import JournalError, merge, read
+    from testbed.journal import JournalError, NoRun, recorded
     from testbed.proof.recalled import NotProvable
     from testbed.report.why import NoDecision, detail, overview, pick
 
     with answering(as_json, wrong=(NoRun, NoDecision, NotProvable), failed=(JournalError, OSError)):
-        if not (run / "parts").is_dir() and not (run / "journal.jsonl").is_file():
-            raise NoRun(f"{run}: no run folder; `testbed run` names it at its end")
-        found = decisions(read(merge(run)))
+        found = decisions(recorded(run))
         chosen = pick(found, decision)
         if prove:
             found = _proven(run, found, chosen, alone=decision is not None)

@@ -38,7 +38,7 @@ def again(monkeypatch):
     def carry_out(_kernel, _plan, new, options, _progress):
         assert (options.clock, options.prove) == ("virtual", False)
         written(new, changes[0](a_run()))
-        return SimpleNamespace(folder=new, summary={})
+        return SimpleNamespace(folder=new, summary=summary_of(new))
 
     monkeypatch.setattr("testbed.repeat.carry_out", carry_out)
     monkeypatch.setattr("testbed.repeat.kernel_of", lambda options: None)
@@ -115,8 +115,22 @@ def refused(folder):
     return done.stderr
 
 
-def test_no_run_folder_is_wrong_input(tmp_path, again):
+def test_no_run_folder_is_wrong_input_and_stays_as_it_is(tmp_path, again):
     assert "no run folder" in refused(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("change", [lambda plan: plan.pop("links"), lambda plan: plan.update(new=1)])
+def test_a_plan_of_another_version_is_wrong_input(folder, again, change):
+    plan = json.loads((folder / "plan.json").read_text())
+    change(plan)
+    (folder / "plan.json").write_text(json.dumps(plan))
+    assert "of another version of the testbed" in refused(folder)
+
+
+def test_a_run_without_its_plan_is_wrong_input(folder, again):
+    (folder / "plan.json").unlink()
+    assert "its plan cannot be read" in refused(folder)
 
 
 def test_the_real_clock_is_wrong_input(folder, again, tmp_path):
