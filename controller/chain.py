@@ -51,11 +51,27 @@ class Costs:
     enter: Floats  # (B, K)
     leave: Floats  # (B, K)
 
+    def only(self, b: int) -> "Costs":
+        """Of one stream."""
+        part = slice(b, b + 1)
+        return Costs(self.nodes[part], self.run[part], self.hop[part], self.kind, self.enter[part], self.leave[part])
+
     @property
     def relaxed(self) -> int:
         """Table entries that a solution looks at."""
         streams, count, nodes = self.run.shape
         return int(streams * nodes * (count + (len(self.kind) - 2) * nodes))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Own:
+    """What a stream brings wherever it is: P runs, U kinds of cut, K nodes, `home` the phone among them."""
+
+    home: int
+    per_us: float  # requests
+    time: Floats  # (P, K) of runs, without waiting
+    wire: Floats  # (U, K, K) of hops, the same
+    backlog_us: Floats  # (K,)
 
 
 def room_beside(table: Table, stream: str, others: Rows, loaded: Rows) -> Room:
@@ -229,6 +245,10 @@ class Group:
         if self._objective.privacy_us:
             hop += _picked(self._exposed, pick)
         return np.asarray(hop)
+
+    def own(self, b: int) -> Own:
+        at, home = self._each(b), self.place[self._each(b)][self.table.source(self.streams[b])]
+        return Own(home, float(self._per_us[b]), self._time[at], self._wire[at], self._backlog[at, 0])
 
     def whole(self, pick: Sequence[int], costs: Costs) -> tuple[Indices, Floats, Floats]:
         """(B, K) nodes and costs of whole streams there; (2, B, K) utilisation and rate * time^2."""

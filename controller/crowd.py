@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from controller.cost import Load, Use, wait_us
+from controller.cost import Load, Parts, Use, wait_us
 from controller.table import Floats
 
 Indices = npt.NDArray[np.intp]
@@ -25,6 +25,12 @@ class Crowd:
 
     def only(self, streams: Sequence[int]) -> "Crowd":
         return Crowd(self.place, self.others[:, streams], self.own[:, streams])
+
+    def parts(self) -> dict[int, Parts]:
+        """Of what the first stream finds, by place."""
+        some = self.others[:, 0].any(axis=0)
+        rho, square, uses = self.others[:, 0, some].tolist()
+        return dict(zip(self.place[some].tolist(), zip(rho, square, uses, strict=True), strict=True))
 
     def at(self, places: Indices) -> Floats:
         """(3, S, P) of the others, at other places."""

@@ -5,22 +5,28 @@ A policy is refused when it raises, when it takes longer than the limit, and whe
 limit is of real time: far above what a decision should take, so that a busy machine changes no run.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from controller.model import Decision, Placement, Problem, Snapshot, Trigger
 from controller.planner import Planner
 from controller.policies.protocol import Policy
-from controller.policies.start import start
+from controller.policies.start import number, start
 from controller.table import Table
 from controller.validity import objection
 from controller.watch import TimeUp, watched
 
 LIMIT_US = 10_000_000
+OURS = "controller.policies.", "testbed."
 SHOWN = 300  # characters of what it raised
 Answer = TypeVar("Answer")
+
+
+def limit_us(policy: Policy, options: Mapping[str, Any]) -> int:
+    """How long one decision may take: as the option `time_limit_s` says, or the policy itself. Raises BadOption."""
+    return round(number(options, "time_limit_s", getattr(policy, "time_limit_s", LIMIT_US / 1e6)) * 1e6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,7 @@ class Guard:
     ) -> None:
         self._policy, self._stopwatch, self._limit_us = policy, stopwatch, limit_us
         self._planner = Planner(problem)
-        self._ours = type(policy).__module__.startswith("controller.policies.")
+        self._ours = type(policy).__module__.startswith(OURS)
 
     @property
     def table(self) -> Table:

@@ -7,9 +7,11 @@ import numpy as np
 
 from controller.chain import Costs, Group, Room, overfull_in, room_in
 from controller.choices import Choices, Picked, choices, joined
-from controller.cost import NOBODY, Forecast, Load, Outlook, backlog_us
+from controller.comeback import STEPS, Chain, cheapest, comes_back
+from controller.cost import NOBODY, Forecast, Load, Outlook, Parts, backlog_us
 from controller.crowd import Crowd, crowd, crowded
-from controller.labels import Chain, Fitted, fitted
+from controller.labels import Chain as Tight
+from controller.labels import Fitted, fitted
 from controller.memory import Loaded
 from controller.model import Snapshot
 from controller.objective import Objective
@@ -26,6 +28,7 @@ COMPANY = 12  # streams that are bounded together
 CLOSE = 1e-6  # a gap that is rounding
 SWAPS = 48  # of two streams' places that are tried
 TRIFLE, ASKED = 0.02, 6  # of a gap; the streams that may gain most, where there are more than a handful
+FEWEST_STEPS = 6  # for rows that come back, of one of many streams
 PLAIN = Objective()
 
 
@@ -68,11 +71,34 @@ class Scene:
         self.quiet.append((costs, tables(costs)))
         for b, (stream, best) in enumerate(zip(members, solve(*self.quiet[-1]), strict=True)):
             room = Room(self.table.memory, np.zeros(self.table.chain(stream).allowed.shape, dtype=bool))
-            found = within(plain, costs, (b, b), best, room)
+            met = meeting(plain, costs, (b, b), best, among=len(members))
+            found = within(plain, costs, (b, b), met.best, room)
+            least = met.least_us if found.best is met.best else max(met.least_us, found.least_us)
             if best is None and front.beyond_us[b] == float("inf"):
                 self.cut_off.add(stream)
             self.beyond_us[stream] = front.beyond_us[b]
-            self.alone[stream] = Fitted(found.best, min(found.least_us, front.beyond_us[b]))
+            self.alone[stream] = Fitted(found.best, min(least, front.beyond_us[b]))
+
+
+def meeting(
+    group: Group,
+    costs: Costs,
+    places: tuple[int, int],
+    best: Best | None,
+    *,
+    others: Mapping[int, Parts] | None = None,
+    weight: float = 1.0,
+    among: int = 1,
+) -> Fitted:
+    """The best row when runs of one row that meet wait for each other, `best` if that has none that do.
+
+    `among`: so many streams share the time that there is.
+    """
+    b, stream = places
+    if best is None or not comes_back(best.row):
+        return Fitted(best, best.cost_us if best else float("inf"))
+    chain = Chain(costs.only(b), group.own(stream), weight, others or {}, len(group.table.memory))
+    return cheapest(chain, best.row, max(FEWEST_STEPS, STEPS // among))
 
 
 def within(group: Group, costs: Costs, places: tuple[int, int], best: Best | None, room: Room) -> Fitted:
@@ -84,7 +110,7 @@ def within(group: Group, costs: Costs, places: tuple[int, int], best: Best | Non
     if group.table.tight.isdisjoint(best.row) or overfull_in(group.table, name, room)(best.row) is None:
         return Fitted(best, best.cost_us)
     working = group.table.chain(name).working
-    return fitted(Chain(costs, b, group.missing(stream, room), working, room.free[costs.nodes[b]]))
+    return fitted(Tight(costs, b, group.missing(stream, room), working, room.free[costs.nodes[b]]))
 
 
 def alone(table: Table, snapshot: Snapshot, streams: Sequence[str]) -> dict[str, Fitted]:
@@ -161,6 +187,8 @@ class Turn:
         weights = [self._weights.get(s, 1.0) for s in streams]
         costs = group.costs(pick, beside, weights, current=self.current)
         found = solve(costs)
+        if self.scene.objective == PLAIN:
+            found = [self._met(group, costs, (b, pick[b]), best, beside.only([b])).best for b, best in enumerate(found)]
         for b, best in enumerate(found):
             others = _without(rows, streams[b])
             if best is None or self.loaded.overfull({**others, streams[b]: best.row}).keys().isdisjoint(best.row):
@@ -169,6 +197,13 @@ class Turn:
             one = group.costs([pick[b]], beside.only([b]), [weights[b]], [room], self.current)
             found[b] = within(group, one, (0, pick[b]), solve(one)[0], room).best
         return [best.row if best else None for best in found]
+
+    def _met(self, group: Group, costs: Costs, places: tuple[int, int], best: Best | None, beside: Crowd) -> Fitted:
+        """The same where the runs of one row wait for each other, too."""
+        if best is None or not comes_back(best.row):
+            return Fitted(best, best.cost_us if best else float("inf"))
+        weight = self._weights.get(group.streams[places[1]], 1.0)
+        return meeting(group, costs, places, best, others=beside.parts(), weight=weight, among=len(self.free))
 
     def _crowd(self, streams: Sequence[str], rows: Rows) -> Crowd:
         """What each of `streams` finds where it may go."""
@@ -234,9 +269,11 @@ class Turn:
         """Raises the goal to the least that the free streams cost together, below `rows`; the rows that it suggests."""
         scene, known = self.scene, self.worth(rows)
         slack = known - self.goal_us
-        if not 2 <= len(self.free) <= COMPANY or scene.objective != PLAIN or not 0 < slack < float("inf"):
+        if not 1 <= len(self.free) <= COMPANY or scene.objective != PLAIN or not 0 < slack < float("inf"):
             return None
         self.bounded = True
+        if len(self.free) == 1:
+            return self._beside_those_that_stay(self.free[0])
         order, parts, near = list[str](), list[Choices](), self._near()
         for at, group in enumerate(scene.groups):
             mine = [s for s in self.free if scene.at[s][0] == at]
@@ -251,6 +288,16 @@ class Turn:
             self.least_us = found.least_us
             self.goal_us = max(self.goal_us, found.least_us * (1 + CLOSE))
         return dict(zip(order, found.rows, strict=True)) if found.rows else None
+
+    def _beside_those_that_stay(self, stream: str) -> Rows | None:
+        """The same of the only one that is free: its best row, and the least of all its rows."""
+        at, b = self.scene.at[stream]
+        group, under, weight = self.scene.groups[at], self._under(), self._weights.get(stream, 1.0)
+        costs = group.costs([b], under, [weight], current=self.current)
+        found = self._met(group, costs, (0, b), solve(costs)[0], under)
+        self.least_us = min(found.least_us, weight * self.scene.beyond_us[stream])
+        self.goal_us = max(self.goal_us, self.least_us * (1 + CLOSE))
+        return {stream: found.best.row} if found.best else None
 
     def spread(self) -> Rows | None:
         """Each of the free streams whole on a node, the streams of each model beside those of the models before."""

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from controller.guard import LIMIT_US
+from controller.guard import limit_us
 from controller.plugins import NoPolicy, build, in_file
-from controller.policies.start import BadOption, number
+from controller.policies.start import BadOption
 from testbed.compile import ModelFiles, compile_plan
 from testbed.emulation.problem import problem_of
 from testbed.experiment import Experiment, blame
@@ -15,8 +15,8 @@ def check(path: Path, experiment: Experiment) -> None:
     unused = {name: ModelFiles("", "", model.inputs) for name, model in experiment.models.items()}
     problem, options = problem_of(compile_plan(experiment, unused, experiment.clock)), experiment.policy.options
     try:
-        build(experiment.policy.name, problem, options)
-        number(options, "time_limit_s", LIMIT_US / 1e6)
+        _, policy = build(experiment.policy.name, problem, options)
+        limit_us(policy, options)
     except NoPolicy as error:
         raise blame(path, ("policy", "name"), str(error)) from None
     except BadOption as error:

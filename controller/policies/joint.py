@@ -69,8 +69,12 @@ class Joint:
 
     def _set(self, problem: Problem) -> None:
         self._problem = problem
-        self._planner = Planner(problem, self._objective)
+        self._planner = self.planner(problem)
         self._table = self._planner.table
+
+    def planner(self, problem: Problem) -> Planner:
+        """What finds the placements that are weighed."""
+        return Planner(problem, self._objective)
 
     def rezone(self, problem: Problem) -> None:
         """Privacy has changed: from now on this is the problem."""

@@ -1,6 +1,7 @@
 """What a policy is: two pure functions of what is known. Policies are found by entry point `testbed.policies`.
 
 One that wants to know when privacy changes during a run has `rezone(problem)` too: from then on that is the problem.
+One that thinks for long has `time_limit_s`, what one of its decisions may take where the experiment does not say.
 """
 
 from collections.abc import Mapping

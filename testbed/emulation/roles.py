@@ -15,10 +15,9 @@ from typing import Any
 
 from controller.coordinator import Coordinator, NoPlacement
 from controller.detect import Rule
-from controller.guard import LIMIT_US
+from controller.guard import limit_us
 from controller.ledger import Ledger
 from controller.plugins import build
-from controller.policies.start import number
 from nodes.agent import HostSpec
 from nodes.clock import MonotonicClock, PreparationClock
 from nodes.host import Host, Parts
@@ -131,7 +130,7 @@ def run_coordinator(plan: Plan, run_folder: Path, sockets: Path) -> None:
         plan.telemetry_period_us,
         on_live=lambda said: live.say(_live(plan, clock, phones, telemetry, said)),
         rule=Rule(**plan.detection),
-        limit_us=round(number(plan.policy_options, "time_limit_s", LIMIT_US / 1e6) * 1e6),
+        limit_us=limit_us(policy, plan.policy_options),
         phase_us=int(plan.telemetry_period_us * TICK_PHASE),
         drain_limit_us=plan.telemetry_period_us // 2,  # what fails meanwhile is to be seen in the next period
     )

@@ -63,7 +63,9 @@ class Crowded:
     boxes: int
 
 
-ATTEMPTS: tuple[Attempt | Crowded, ...] = Crowded(100), Attempt(10, False), Crowded(4_000), Attempt(12, True)
+Attempts = Sequence[Attempt | Crowded]
+ATTEMPTS: Attempts = Crowded(100), Attempt(10, False), Crowded(4_000), Attempt(12, True)
+QUICK: Attempts = Crowded(100), Attempt(4, False), Crowded(250)  # far less than a second; some, where streams crowd
 HASTY, PATIENT = Limits(1_000, 1_000, 2_500), Limits(10_000, 2_000, 8_000)
 
 
@@ -90,7 +92,7 @@ def certify(
     *,
     weights: Mapping[str, float] | None = None,
     known_us: float = 0.0,
-    attempts: Sequence[Attempt | Crowded] = ATTEMPTS,
+    attempts: Attempts = ATTEMPTS,
     so_far: Callable[[float], None] | None = None,
 ) -> Certificate:
     """The best placement of the streams `looked`, all others of `rows` staying; begins with theirs in `rows`.
@@ -141,7 +143,7 @@ class _Proof:
         """The weighted sum of the predicted latencies, and of what those that stay wait longer; not rounded."""
         return self._forecast.total_us(dict(zip(self.streams, rows, strict=True)), self._weights, self._stay)
 
-    def bounds_us(self, attempts: Sequence[Attempt | Crowded]) -> Iterator[float]:
+    def bounds_us(self, attempts: Attempts) -> Iterator[float]:
         """What is sure by and by; takes up better rows where they are found."""
         for attempt in attempts:
             if self.sure_us >= self.found_us * (1 - CLOSE):

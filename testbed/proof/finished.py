@@ -4,7 +4,7 @@ After each run the optimum is sought of the decisions that are farthest from cer
 --prove` seeks it of all, with more.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,10 @@ from typing import Any
 from testbed.decisions import Record, decisions
 from testbed.journal import PARTS, Journal, merge, read
 from testbed.progress import Watcher
-from testbed.proof.certificate import ATTEMPTS, Attempt, Crowded, certify
+from testbed.proof.certificate import ATTEMPTS, QUICK, Attempts, certify
 from testbed.proof.recalled import NotProvable, recalled, told
 
 PART = "proof"
-QUICK = Crowded(100), Attempt(4, False), Crowded(250)  # far less than a second; where streams crowd, a few
 MOST = 30  # decisions that are proven after a run
 ROUNDED_US = 1.0  # bounds in a journal
 
@@ -32,7 +31,7 @@ def prove_worst(run: Path, watcher: Watcher) -> None:
             proven(run, one, watcher, QUICK)
 
 
-def proven(run: Path, decision: Record, watcher: Watcher, attempts: Sequence[Attempt | Crowded] = ATTEMPTS) -> Record:
+def proven(run: Path, decision: Record, watcher: Watcher, attempts: Attempts = ATTEMPTS) -> Record:
     """The decision with its proof, sought unless it is settled. Raises NotProvable."""
     if settled(decision, attempts):
         return decision
@@ -55,7 +54,7 @@ def proven(run: Path, decision: Record, watcher: Watcher, attempts: Sequence[Att
     return {**decision, "proof": proof}
 
 
-def settled(decision: Record, attempts: Sequence[Attempt | Crowded] = ATTEMPTS) -> bool:
+def settled(decision: Record, attempts: Attempts = ATTEMPTS) -> bool:
     """Whether its optimum is known, or as much was tried already."""
     known = decision.get("proof")
     return known is not None and (not known["open"] or known["attempts"] >= len(attempts))

@@ -18,7 +18,7 @@ from testbed.experiment import ExperimentError
 from testbed.run import RunOptions, load
 
 EXAMPLE = str(Path(__file__).parents[2] / "examples/nearest.py") + ":Nearest"
-SLOW = {"exact": 3, "joint": 5}  # problems; the others 10
+SLOW = {"exact": 3, "joint": 5, "optimal": 3}  # problems; the others 10
 VARIANTS = [
     *((name, {}) for name in [*installed(), EXAMPLE]),
     ("edgeshard", {"aim": "throughput", "width": 4}),

@@ -1,0 +1,230 @@
+"""The cheapest row of one stream where its own runs may meet. Pure.
+
+A row that comes back to a node, or to a path, waits there for itself too. `programme` lets each run and hop wait as if
+it were the only one of its row, which is never more. So where the row that it finds comes back, rows are gone through
+here from their beginnings, always the one with the lowest bound next: what a beginning costs is reckoned with all its
+visits together, what is still to come is the least by the programme.
+
+Waits are supermodular, so meeting never costs less than apart; but not beyond the knee of `cost.wait_us`, where what
+it makes others wait may grow slower. Who visits a node twice there waits two times `KNEE_US`, so no bound is above it.
+"""
+
+import heapq
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import count
+
+import numpy as np
+
+from controller.chain import Costs, Indices, Own, run_at
+from controller.cost import FULL, HORIZON_US, NOBODY, Parts, wait_us
+from controller.labels import Fitted
+from controller.programme import Best, runs_from, still_to_pay
+from controller.table import Floats, Row, runs
+
+STEPS = 40  # beginnings that are gone on with
+LEVELS = 8  # of what a node has of a row that comes back to it
+OFTEN = 1  # beginnings that come back to a node; from then on it is known what that costs at least
+NODES = 4
+KNEE_US = HORIZON_US * (1 - FULL) / 2  # with a wait above it a node may be where waits grow slower
+KNEE_SQUARE_US = HORIZON_US * (1 - FULL) ** 2  # not with less rate * time^2
+ROUNDING = 1e-9
+
+
+def comes_back(row: Row) -> bool:
+    """Whether it has two runs on one node."""
+    nodes = [node for *_, node in runs(row)]
+    return len(set(nodes)) < len(nodes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chain:
+    """One stream on K nodes, what it pays where it meets nobody of its own, and who else is where.
+
+    `others`: utilisation, rate * time^2 and weighted uses, by a * N + b as in `crowd`.
+    """
+
+    costs: Costs  # of this stream alone
+    own: Own
+    weight: float
+    others: Mapping[int, Parts]
+    hosts: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Begun:
+    """Blocks 0..last-1 are done, the last of them on `node`, for `cost_us`; what was brought to each place."""
+
+    cost_us: float
+    last: int = 0
+    node: int = -1
+    used: Mapping[tuple[int, int], Parts] = field(default_factory=dict)
+    row: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Next:
+    """The runs that may follow, cheapest first: bounds with all that is to come, by last block and node."""
+
+    begun: _Begun
+    bounds_us: list[float]
+    lasts: list[int]
+    nodes: list[int]
+
+
+def cheapest(chain: Chain, known: Row, steps: int = STEPS) -> Fitted:
+    """The best row found, `known` or better, and what none costs less than; the same unless `steps` are too few."""
+    search = _Search(chain)
+    search.take(search.cost_us(known), known)
+    number, left = count(), steps
+    heap = [(0.0, next(number), 0, search.after(_Begun(0.0)))]
+    while heap and left > 0 and heap[0][0] < search.aim_us:
+        _, _, at, some = heapq.heappop(heap)
+        if at + 1 < len(some.bounds_us):
+            heapq.heappush(heap, (some.bounds_us[at + 1], next(number), at + 1, some))
+        if some.bounds_us:
+            left -= 1
+            found = search.after(search.longer(some.begun, some.lasts[at], some.nodes[at]))
+            if found.bounds_us:
+                heapq.heappush(heap, (found.bounds_us[0], next(number), 0, found))
+    least = min([search.best.cost_us, *(bound for bound, *_ in heap[:1])])
+    return Fitted(search.best, min(least, 2 * chain.weight * KNEE_US) if chain.others else least)
+
+
+class _Search:
+    def __init__(self, chain: Chain) -> None:
+        self._chain, self._costs = chain, chain.costs
+        self._blocks = len(chain.costs.kind) - 1
+        self._place = {node: k for k, node in enumerate(chain.costs.nodes[0].tolist())}
+        self._to_come = still_to_pay(chain.costs)[1][0]  # (L+1, K)
+        self._again: dict[int, Floats] = {}  # by node, (LEVELS, L+1, K) if the row was there already
+        self._came_back = Counter[int]()
+        self.best = Best(float("inf"), ())
+
+    @property
+    def aim_us(self) -> float:
+        return self.best.cost_us * (1 - ROUNDING)
+
+    def take(self, cost_us: float, row: Row) -> None:
+        if cost_us < self.best.cost_us:
+            self.best = Best(cost_us, row)
+
+    def cost_us(self, row: Row) -> float:
+        """Of a whole row, all its visits together."""
+        begun = _Begun(0.0)
+        for _, last, node in runs(row):
+            begun = self.longer(begun, last, self._place[node])
+        return begun.cost_us
+
+    def longer(self, begun: _Begun, last: int, node: int) -> _Begun:
+        """With one more run; with the way back to the phone after the last one."""
+        own, costs, first = self._chain.own, self._costs, begun.last
+        at = int(runs_from(first, self._blocks)[last - first - 1])
+        cost = begun.cost_us + float(self._enter(begun)[node] + costs.run[0, at, node])
+        brought = [((node, node), float(own.time[at, node]))]
+        if (start := self._start(begun)) != node:
+            brought.append(((start, node), float(own.wire[costs.kind[first], start, node])))
+        if last == self._blocks and node != own.home:
+            brought.append(((node, own.home), float(own.wire[costs.kind[-1], node, own.home])))
+        cost += float(costs.leave[0, node]) if last == self._blocks else 0.0
+        used = dict(begun.used)
+        for place, time in brought:
+            rho, square, visits = used.get(place, NOBODY)
+            cost += float(self._longer_us(used, place, np.array(time)))
+            used[place] = rho + own.per_us * time, square + own.per_us * time * time, visits + 1
+        self._came_back[node] += used[node, node][2] > 1
+        return _Begun(cost, last, node, used, (*begun.row, *(node,) * (last - first)))
+
+    def after(self, begun: _Begun) -> _Next:
+        """What may follow and be better than the best known, which a row that ends with it may be."""
+        if begun.last == self._blocks:
+            return _Next(begun, [], [], [])
+        own, costs, used, first = self._chain.own, self._costs, begun.used, begun.last
+        at, start = runs_from(first, self._blocks), self._start(begun)
+        ready = begun.cost_us + self._enter(begun)
+        total = ready + costs.run[0, at] + self._left_us(begun, at)  # (runs, K)
+        for a, b in used:
+            if a == b:
+                total[:, a] += self._longer_us(used, (a, a), own.time[at, a])
+            if a == start != b:
+                total[:, b] += self._longer_us(used, (a, b), own.wire[costs.kind[first], a, b])
+            if b == own.home != a:
+                total[-1, a] += self._longer_us(used, (a, b), own.wire[costs.kind[-1], a, b])
+        end = int(total[-1].argmin())
+        row = (*begun.row, *(end,) * (self._blocks - first))
+        self.take(float(total[-1, end]), tuple(self._costs.nodes[0, list(row)].tolist()))
+        run, node = np.nonzero(total[:-1] < self.aim_us)
+        bounds = total[run, node]
+        order = np.argsort(bounds, kind="stable")
+        return _Next(begun, bounds[order].tolist(), (first + 1 + run[order]).tolist(), node[order].tolist())
+
+    def _left_us(self, begun: _Begun, at: Indices) -> Floats:
+        """(runs, K) what is to come after each run at least, with what coming back to some nodes costs."""
+        first = begun.last + 1
+        left: Floats = self._to_come[first:].copy()
+        often = [n for n, times in self._came_back.items() if times >= OFTEN and n not in self._again]
+        self._again |= {node: self._levels(node) for node in often[: max(0, NODES - len(self._again))]}
+        for node, again in self._again.items():
+            square = begun.used.get((node, node), NOBODY)[1]
+            if level := int(self._level(node, np.array(square))):
+                np.maximum(left, again[level, first:], out=left)
+            levels = self._level(node, square + self._chain.own.per_us * self._chain.own.time[at, node] ** 2)
+            left[:, node] = np.maximum(left[:, node], again[levels, first + np.arange(len(at)), node])
+        return left
+
+    def _level(self, node: int, square: Floats) -> Indices:
+        """Of what was brought there: no more than it says, so much rate * time^2 being no less of utilisation."""
+        own = self._chain.own
+        share = np.sqrt(square / own.per_us) / own.time[run_at(0, self._blocks), node]
+        return np.asarray(np.minimum(share * LEVELS, LEVELS - 1), dtype=np.intp)
+
+    def _levels(self, node: int) -> Floats:
+        """(LEVELS, L+1, K) what is to come at least when a node has so much of the row already."""
+        costs, own, weight = self._costs, self._chain.own, self._chain.weight
+        there, squared, _ = self._others(node, node)
+
+        def wait(time: Floats, square: Floats) -> Floats:
+            wait = wait_us(there + own.per_us * time, squared + own.per_us * square)
+            return np.asarray(np.maximum(own.backlog_us[node], wait))
+
+        time, whole = own.time[:, node], own.time[run_at(0, self._blocks), node]
+        before = whole * np.arange(LEVELS)[:, None] / LEVELS
+        both, now, then = wait(time + before, time**2 + before**2), wait(time, time**2), wait(before, before**2)
+        longer = both - now
+        if self.best.cost_us <= 2 * weight * KNEE_US or squared + own.per_us * whole**2 < KNEE_SQUARE_US:
+            longer += both - then
+        longer[0] = 0.0
+        run = np.repeat(costs.run, LEVELS, axis=0)
+        run[:, :, node] += weight * longer
+        every = [0] * LEVELS
+        again = Costs(costs.nodes[every], run, costs.hop[every], costs.kind, costs.enter[every], costs.leave[every])
+        return still_to_pay(again)[1]
+
+    def _others(self, a: int, b: int) -> Parts:
+        nodes = self._costs.nodes[0]
+        return self._chain.others.get(int(nodes[a]) * self._chain.hosts + int(nodes[b]), NOBODY)
+
+    def _start(self, begun: _Begun) -> int:
+        return begun.node if begun.last else self._chain.own.home
+
+    def _enter(self, begun: _Begun) -> Floats:
+        """(K,) the way to the next run, if nobody of its own is on it."""
+        costs = self._costs
+        return np.asarray(costs.hop[0, costs.kind[begun.last], begun.node] if begun.last else costs.enter[0])
+
+    def _longer_us(self, used: Mapping[tuple[int, int], Parts], place: tuple[int, int], time: Floats) -> Floats:
+        """How much longer all wait when another use of a place meets those that there are."""
+        if place not in used:
+            return np.zeros(())
+        own, weight, (a, b) = self._chain.own, self._chain.weight, place
+        (rho, square, visits), (there, squared, uses) = used[place], self._others(a, b)
+        least = own.backlog_us[a] if a == b else 0.0
+
+        def waits(rho: Floats | float, square: Floats | float, visits: float) -> Floats:
+            wait = wait_us(np.asarray(there + rho), np.asarray(squared + square))
+            return np.asarray((uses + weight * visits) * np.maximum(least, wait))
+
+        more, squares = own.per_us * time, own.per_us * time * time
+        both, apart = waits(rho + more, square + squares, visits + 1), waits(more, squares, 1)
+        return np.asarray(both - apart - waits(rho, square, visits) + waits(0.0, 0.0, 0.0))
