@@ -3,14 +3,14 @@
 A row that comes back to a node, or to a path, waits there for itself too. `programme` lets each run and hop wait as if
 it were the only one of its row, which is never more. So where the row that it finds comes back, rows are gone through
 here from their beginnings, always the one with the lowest bound next: what a beginning costs is reckoned with all its
-visits together, what is still to come is the least by the programme.
+visits together, what is still to come is the least by the programme, with what coming back to a node costs at least
+when so much of the row is there already.
 
 Waits are supermodular, so meeting never costs less than apart; but not beyond the knee of `cost.wait_us`, where what
 it makes others wait may grow slower. Who visits a node twice there waits two times `KNEE_US`, so no bound is above it.
 """
 
 import heapq
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count
@@ -18,15 +18,14 @@ from itertools import count
 import numpy as np
 
 from controller.chain import Costs, Indices, Own, run_at
-from controller.cost import FULL, HORIZON_US, NOBODY, Parts, wait_us
+from controller.cost import FULL, HORIZON_US, NOBODY, Parts, steady_us, wait_us
 from controller.labels import Fitted
 from controller.programme import Best, runs_from, still_to_pay
 from controller.table import Floats, Row, runs
 
 STEPS = 40  # beginnings that are gone on with
 LEVELS = 8  # of what a node has of a row that comes back to it
-OFTEN = 1  # beginnings that come back to a node; from then on it is known what that costs at least
-NODES = 4
+NODES = 4  # that rows come back to, of which it is known what that costs at least
 KNEE_US = HORIZON_US * (1 - FULL) / 2  # with a wait above it a node may be where waits grow slower
 KNEE_SQUARE_US = HORIZON_US * (1 - FULL) ** 2  # not with less rate * time^2
 ROUNDING = 1e-9
@@ -39,7 +38,7 @@ def comes_back(row: Row) -> bool:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Chain:
+class OneStream:
     """One stream on K nodes, what it pays where it meets nobody of its own, and who else is where.
 
     `others`: utilisation, rate * time^2 and weighted uses, by a * N + b as in `crowd`.
@@ -73,33 +72,39 @@ class _Next:
     nodes: list[int]
 
 
-def cheapest(chain: Chain, known: Row, steps: int = STEPS) -> Fitted:
-    """The best row found, `known` or better, and what none costs less than; the same unless `steps` are too few."""
-    search = _Search(chain)
+def cheapest(one: OneStream, known: Row, steps: int = STEPS) -> tuple[Fitted, int]:
+    """The best row found, `known` or better, and what none costs less than; the same unless `steps` are too few.
+
+    And how many steps it took.
+    """
+    search = _Search(one)
     search.take(search.cost_us(known), known)
     number, left = count(), steps
-    heap = [(0.0, next(number), 0, search.after(_Begun(0.0)))]
+    heap = list[tuple[float, int, int, _Next]]()
+
+    def push(some: _Next, at: int) -> None:
+        if at < len(some.bounds_us):
+            heapq.heappush(heap, (some.bounds_us[at], next(number), at, some))
+
+    push(search.after(_Begun(0.0)), 0)
     while heap and left > 0 and heap[0][0] < search.aim_us:
         _, _, at, some = heapq.heappop(heap)
-        if at + 1 < len(some.bounds_us):
-            heapq.heappush(heap, (some.bounds_us[at + 1], next(number), at + 1, some))
-        if some.bounds_us:
-            left -= 1
-            found = search.after(search.longer(some.begun, some.lasts[at], some.nodes[at]))
-            if found.bounds_us:
-                heapq.heappush(heap, (found.bounds_us[0], next(number), 0, found))
+        left -= 1
+        push(some, at + 1)
+        push(search.after(search.longer(some.begun, some.lasts[at], some.nodes[at])), 0)
     least = min([search.best.cost_us, *(bound for bound, *_ in heap[:1])])
-    return Fitted(search.best, min(least, 2 * chain.weight * KNEE_US) if chain.others else least)
+    least = min(least, 2 * one.weight * KNEE_US) if one.others else least
+    return Fitted(search.best, least), steps - left
 
 
 class _Search:
-    def __init__(self, chain: Chain) -> None:
-        self._chain, self._costs = chain, chain.costs
-        self._blocks = len(chain.costs.kind) - 1
-        self._place = {node: k for k, node in enumerate(chain.costs.nodes[0].tolist())}
-        self._to_come = still_to_pay(chain.costs)[1][0]  # (L+1, K)
+    def __init__(self, one: OneStream) -> None:
+        self._one, self._costs = one, one.costs
+        self._blocks = len(one.costs.kind) - 1
+        self._place = {node: k for k, node in enumerate(one.costs.nodes[0].tolist())}
+        self._to_come = still_to_pay(one.costs)[1][0]  # (L+1, K)
         self._again: dict[int, Floats] = {}  # by node, (LEVELS, L+1, K) if the row was there already
-        self._came_back = Counter[int]()
+        self._met: list[int] = []  # the nodes that beginnings came back to, each once
         self.best = Best(float("inf"), ())
 
     @property
@@ -119,7 +124,7 @@ class _Search:
 
     def longer(self, begun: _Begun, last: int, node: int) -> _Begun:
         """With one more run; with the way back to the phone after the last one."""
-        own, costs, first = self._chain.own, self._costs, begun.last
+        own, costs, first = self._one.own, self._costs, begun.last
         at = int(runs_from(first, self._blocks)[last - first - 1])
         cost = begun.cost_us + float(self._enter(begun)[node] + costs.run[0, at, node])
         brought = [((node, node), float(own.time[at, node]))]
@@ -133,14 +138,15 @@ class _Search:
             rho, square, visits = used.get(place, NOBODY)
             cost += float(self._longer_us(used, place, np.array(time)))
             used[place] = rho + own.per_us * time, square + own.per_us * time * time, visits + 1
-        self._came_back[node] += used[node, node][2] > 1
+        if used[node, node][2] > 1 and node not in self._met:
+            self._met.append(node)
         return _Begun(cost, last, node, used, (*begun.row, *(node,) * (last - first)))
 
     def after(self, begun: _Begun) -> _Next:
         """What may follow and be better than the best known, which a row that ends with it may be."""
         if begun.last == self._blocks:
             return _Next(begun, [], [], [])
-        own, costs, used, first = self._chain.own, self._costs, begun.used, begun.last
+        own, costs, used, first = self._one.own, self._costs, begun.used, begun.last
         at, start = runs_from(first, self._blocks), self._start(begun)
         ready = begun.cost_us + self._enter(begun)
         total = ready + costs.run[0, at] + self._left_us(begun, at)  # (runs, K)
@@ -163,25 +169,24 @@ class _Search:
         """(runs, K) what is to come after each run at least, with what coming back to some nodes costs."""
         first = begun.last + 1
         left: Floats = self._to_come[first:].copy()
-        often = [n for n, times in self._came_back.items() if times >= OFTEN and n not in self._again]
-        self._again |= {node: self._levels(node) for node in often[: max(0, NODES - len(self._again))]}
+        self._again |= {node: self._levels(node) for node in self._met[len(self._again) : NODES]}
         for node, again in self._again.items():
             square = begun.used.get((node, node), NOBODY)[1]
             if level := int(self._level(node, np.array(square))):
                 np.maximum(left, again[level, first:], out=left)
-            levels = self._level(node, square + self._chain.own.per_us * self._chain.own.time[at, node] ** 2)
+            levels = self._level(node, square + self._one.own.per_us * self._one.own.time[at, node] ** 2)
             left[:, node] = np.maximum(left[:, node], again[levels, first + np.arange(len(at)), node])
         return left
 
     def _level(self, node: int, square: Floats) -> Indices:
         """Of what was brought there: no more than it says, so much rate * time^2 being no less of utilisation."""
-        own = self._chain.own
-        share = np.sqrt(square / own.per_us) / own.time[run_at(0, self._blocks), node]
+        own = self._one.own
+        share = np.sqrt(square / own.per_us) / max(float(own.time[run_at(0, self._blocks), node]), ROUNDING)
         return np.asarray(np.minimum(share * LEVELS, LEVELS - 1), dtype=np.intp)
 
     def _levels(self, node: int) -> Floats:
         """(LEVELS, L+1, K) what is to come at least when a node has so much of the row already."""
-        costs, own, weight = self._costs, self._chain.own, self._chain.weight
+        costs, own, weight = self._costs, self._one.own, self._one.weight
         there, squared, _ = self._others(node, node)
 
         def wait(time: Floats, square: Floats) -> Floats:
@@ -203,10 +208,10 @@ class _Search:
 
     def _others(self, a: int, b: int) -> Parts:
         nodes = self._costs.nodes[0]
-        return self._chain.others.get(int(nodes[a]) * self._chain.hosts + int(nodes[b]), NOBODY)
+        return self._one.others.get(int(nodes[a]) * self._one.hosts + int(nodes[b]), NOBODY)
 
     def _start(self, begun: _Begun) -> int:
-        return begun.node if begun.last else self._chain.own.home
+        return begun.node if begun.last else self._one.own.home
 
     def _enter(self, begun: _Begun) -> Floats:
         """(K,) the way to the next run, if nobody of its own is on it."""
@@ -217,14 +222,16 @@ class _Search:
         """How much longer all wait when another use of a place meets those that there are."""
         if place not in used:
             return np.zeros(())
-        own, weight, (a, b) = self._chain.own, self._chain.weight, place
+        own, weight, (a, b) = self._one.own, self._one.weight, place
         (rho, square, visits), (there, squared, uses) = used[place], self._others(a, b)
-        least = own.backlog_us[a] if a == b else 0.0
+        least = float(own.backlog_us[a]) if a == b else 0.0
 
-        def waits(rho: Floats | float, square: Floats | float, visits: float) -> Floats:
-            wait = wait_us(np.asarray(there + rho), np.asarray(squared + square))
-            return np.asarray((uses + weight * visits) * np.maximum(least, wait))
+        def waits(rho: float, square: float, visits: float) -> float:
+            wait = steady_us((there + rho, squared + square, 0.0))
+            return (uses + weight * visits) * max(least, wait)
 
         more, squares = own.per_us * time, own.per_us * time * time
-        both, apart = waits(rho + more, square + squares, visits + 1), waits(more, squares, 1)
-        return np.asarray(both - apart - waits(rho, square, visits) + waits(0.0, 0.0, 0.0))
+        both = np.maximum(least, wait_us(there + rho + more, squared + square + squares))
+        alone = np.maximum(least, wait_us(there + more, squared + squares))
+        longer = (uses + weight * (visits + 1)) * both - (uses + weight) * alone
+        return np.asarray(longer - waits(rho, square, visits) + waits(0.0, 0.0, 0.0))

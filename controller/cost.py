@@ -84,7 +84,7 @@ def wait_us(rho: Floats, square: Floats) -> Floats:
     return np.asarray(waiting + np.maximum(rho - FULL, 0.0) * (HORIZON_US / 2.0), dtype=np.float64)
 
 
-def _wait(parts: Parts) -> float:
+def steady_us(parts: Parts) -> float:
     """The same for one node or path."""
     rho, square, _ = parts
     return square / (2.0 * (1.0 - min(rho, FULL))) + max(rho - FULL, 0.0) * (HORIZON_US / 2.0)
@@ -171,8 +171,8 @@ class Forecast:
     def waits_us(self, load: Load, place: NodeOrPath) -> float:
         """What a visit of a node, or of a path, waits under a load that has it in it."""
         if isinstance(place, tuple):
-            return _wait(load.paths.get(place, NOBODY))
-        return max(self._backlog.item(place), _wait(load.nodes.get(place, NOBODY)))
+            return steady_us(load.paths.get(place, NOBODY))
+        return max(self._backlog.item(place), steady_us(load.nodes.get(place, NOBODY)))
 
     def spent_us(self, load: Load, stream: str, row: Row) -> tuple[float, float, float, float]:
         """The same, not rounded: computing, waiting, on the wire, propagation."""
@@ -180,11 +180,11 @@ class Forecast:
         compute = queue = transfer = propagation = 0.0
         for n, time in use.visits:
             compute += min(time, UNREACHABLE_US)
-            queue += max(self._backlog.item(n), _wait(nodes.get(n, NOBODY)))
+            queue += max(self._backlog.item(n), steady_us(nodes.get(n, NOBODY)))
         for a, b, time, delay in use.carries:
             transfer += min(time, UNREACHABLE_US) + self._table.problem.hop_overhead_us
             propagation += delay
-            queue += _wait(paths.get((a, b), NOBODY))
+            queue += steady_us(paths.get((a, b), NOBODY))
         return compute, queue, transfer, propagation
 
     def total_us(self, rows: Rows, weights: Mapping[str, float], under: Load | None = None) -> float:
@@ -246,7 +246,7 @@ def _waited(parts: Parts, under: Parts | None, least: float) -> float:
         return weight * (wait if wait > least else least)
     more, squared, uses = under or NOBODY
     both = more + rho, squared + square, uses + weight
-    return both[2] * max(least, _wait(both)) - uses * max(least, _wait((more, squared, uses)))
+    return both[2] * max(least, steady_us(both)) - uses * max(least, steady_us((more, squared, uses)))
 
 
 class Outlook:

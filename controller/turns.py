@@ -1,17 +1,16 @@
 """One plan at work: each stream alone, and what is best for streams while the others stay. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
 
 from controller.chain import Costs, Group, Room, overfull_in, room_in
 from controller.choices import Choices, Picked, choices, joined
-from controller.comeback import STEPS, Chain, cheapest, comes_back
+from controller.comeback import STEPS, OneStream, cheapest, comes_back
 from controller.cost import NOBODY, Forecast, Load, Outlook, Parts, backlog_us
 from controller.crowd import Crowd, crowd, crowded
-from controller.labels import Chain as Tight
-from controller.labels import Fitted, fitted
+from controller.labels import Chain, Fitted, fitted
 from controller.memory import Loaded
 from controller.model import Snapshot
 from controller.objective import Objective
@@ -28,7 +27,7 @@ COMPANY = 12  # streams that are bounded together
 CLOSE = 1e-6  # a gap that is rounding
 SWAPS = 48  # of two streams' places that are tried
 TRIFLE, ASKED = 0.02, 6  # of a gap; the streams that may gain most, where there are more than a handful
-FEWEST_STEPS = 6  # for rows that come back, of one of many streams
+ALL_STEPS, BEGIN = 60, 4  # for rows that come back, in one plan; and what a search takes to begin
 PLAIN = Objective()
 
 
@@ -56,6 +55,7 @@ class Scene:
         self.quiet: list[tuple[Costs, tuple[Floats, Floats]]] = []  # of each group, when nobody else is there
         self.alone: dict[str, Fitted] = {}  # by latency only; what is least holds for all nodes
         self.beyond_us: dict[str, float] = {}  # a row that uses a node which is not considered costs at least this
+        self.steps = ALL_STEPS
         self.cut_off: set[str] = set()  # no node can be reached, may hold a block and is big enough for it
         for members in table.by_model(streams):
             self._add(members, current)
@@ -71,7 +71,7 @@ class Scene:
         self.quiet.append((costs, tables(costs)))
         for b, (stream, best) in enumerate(zip(members, solve(*self.quiet[-1]), strict=True)):
             room = Room(self.table.memory, np.zeros(self.table.chain(stream).allowed.shape, dtype=bool))
-            met = meeting(plain, costs, (b, b), best, among=len(members))
+            met = self.met(plain, costs, (b, b), best, most=STEPS // len(members))
             found = within(plain, costs, (b, b), met.best, room)
             least = met.least_us if found.best is met.best else max(met.least_us, found.least_us)
             if best is None and front.beyond_us[b] == float("inf"):
@@ -79,26 +79,25 @@ class Scene:
             self.beyond_us[stream] = front.beyond_us[b]
             self.alone[stream] = Fitted(found.best, min(least, front.beyond_us[b]))
 
-
-def meeting(
-    group: Group,
-    costs: Costs,
-    places: tuple[int, int],
-    best: Best | None,
-    *,
-    others: Mapping[int, Parts] | None = None,
-    weight: float = 1.0,
-    among: int = 1,
-) -> Fitted:
-    """The best row when runs of one row that meet wait for each other, `best` if that has none that do.
-
-    `among`: so many streams share the time that there is.
-    """
-    b, stream = places
-    if best is None or not comes_back(best.row):
-        return Fitted(best, best.cost_us if best else float("inf"))
-    chain = Chain(costs.only(b), group.own(stream), weight, others or {}, len(group.table.memory))
-    return cheapest(chain, best.row, max(FEWEST_STEPS, STEPS // among))
+    def met(
+        self,
+        group: Group,
+        costs: Costs,
+        places: tuple[int, int],
+        best: Best | None,
+        *,
+        others: Callable[[], Mapping[int, Parts]] = dict,
+        weight: float = 1.0,
+        most: int = STEPS,
+    ) -> Fitted:
+        """The best row when runs of one row that meet wait for each other; `best` if it has none, or time is up."""
+        b, stream = places
+        if best is None or not comes_back(best.row) or self.steps <= 0:
+            return Fitted(best, best.cost_us if best else float("inf"))
+        one = OneStream(costs.only(b), group.own(stream), weight, others(), len(group.table.memory))
+        found, took = cheapest(one, best.row, min(most, self.steps))
+        self.steps -= took + BEGIN
+        return found
 
 
 def within(group: Group, costs: Costs, places: tuple[int, int], best: Best | None, room: Room) -> Fitted:
@@ -110,7 +109,7 @@ def within(group: Group, costs: Costs, places: tuple[int, int], best: Best | Non
     if group.table.tight.isdisjoint(best.row) or overfull_in(group.table, name, room)(best.row) is None:
         return Fitted(best, best.cost_us)
     working = group.table.chain(name).working
-    return fitted(Tight(costs, b, group.missing(stream, room), working, room.free[costs.nodes[b]]))
+    return fitted(Chain(costs, b, group.missing(stream, room), working, room.free[costs.nodes[b]]))
 
 
 def alone(table: Table, snapshot: Snapshot, streams: Sequence[str]) -> dict[str, Fitted]:
@@ -199,11 +198,8 @@ class Turn:
         return [best.row if best else None for best in found]
 
     def _met(self, group: Group, costs: Costs, places: tuple[int, int], best: Best | None, beside: Crowd) -> Fitted:
-        """The same where the runs of one row wait for each other, too."""
-        if best is None or not comes_back(best.row):
-            return Fitted(best, best.cost_us if best else float("inf"))
         weight = self._weights.get(group.streams[places[1]], 1.0)
-        return meeting(group, costs, places, best, others=beside.parts(), weight=weight, among=len(self.free))
+        return self.scene.met(group, costs, places, best, others=beside.parts, weight=weight)
 
     def _crowd(self, streams: Sequence[str], rows: Rows) -> Crowd:
         """What each of `streams` finds where it may go."""
