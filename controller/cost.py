@@ -26,6 +26,7 @@ from controller.table import Floats, Legs, NodeOrPath, Row, Rows, Table
 
 HORIZON_US = 30_000_000.0
 FULL = 0.95
+MANY = 500  # waits at once
 ENDLESS = float("inf")
 UNREACHABLE_US = 10**12  # stands for a node that is down or a path that does not exist
 
@@ -80,6 +81,10 @@ def backlog_us(snapshot: Snapshot) -> Floats:
 
 def wait_us(rho: Floats, square: Floats) -> Floats:
     """The steady wait of the module header; any shape."""
+    if np.size(rho) > MANY and rho.max() <= FULL:  # the same, in half the passes
+        idle = 1.0 - rho
+        idle *= 2.0
+        return np.asarray(square / idle, dtype=np.float64)
     waiting = square / (2.0 * (1.0 - np.minimum(rho, FULL)))
     return np.asarray(waiting + np.maximum(rho - FULL, 0.0) * (HORIZON_US / 2.0), dtype=np.float64)
 

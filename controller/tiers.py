@@ -29,6 +29,7 @@ from controller.staying import Staying
 from controller.table import Floats, Table
 
 WIDTH = 32  # nodes considered for a stream, and all where there are no more
+WIDEST = 300  # of all streams whose best row, waiting for itself, costs more than rows over others may
 FEWEST = 12
 CUTS = 3  # at either end of blocks that are alike
 
@@ -37,6 +38,15 @@ CUTS = 3  # at either end of blocks that are alike
 class Frontier:
     nodes: Indices  # (B, K) of each stream, ascending; (1, K) where they are all nodes there are
     beyond_us: tuple[float, ...]  # a row that uses any other node costs at least this
+    least_us: Floats  # (B, N) the least that a row costs if it uses the node; -1 of those that must be considered
+    deep_us: Floats  # (B,) and if it uses others as relays only
+
+    def wider(self, below_us: Floats) -> "Frontier":
+        """With all nodes, or as many as can be, over which rows may cost less than that (B,), if these are more."""
+        streams, hosts = self.least_us.shape
+        worth = int((self.least_us < below_us[:, None]).sum(axis=1).max(initial=0))
+        width = min(worth, WIDEST // streams, hosts)
+        return _chosen(self.least_us, self.deep_us, width) if width > self.nodes.shape[1] else self
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +95,8 @@ def frontier(asked: Asked, kept: Sequence[set[int]]) -> Frontier:
     table, streams = asked.table, asked.streams
     hosts = len(table.memory)
     if hosts <= WIDTH:
-        return Frontier(np.arange(hosts)[None], (float("inf"),) * len(streams))
+        endless = np.full(len(streams), np.inf)
+        return Frontier(np.arange(hosts)[None], tuple(endless.tolist()), np.empty((len(streams), 0)), endless)
     staying = Staying.of(asked.stay, backlog_us(asked.snapshot))
     least, deep = through_us(asked, staying)
     whole = _whole_us(asked, staying)
@@ -93,12 +104,18 @@ def frontier(asked: Asked, kept: Sequence[set[int]]) -> Frontier:
         least[b, list(nodes)] = -1.0
     worth = int((least < whole[:, None]).sum(axis=1).max(initial=0))
     width = min(max(worth, FEWEST, *map(len, kept)), max(WIDTH, *map(len, kept)), hosts)
+    return _chosen(least, deep, width)
+
+
+def _chosen(least: Floats, deep: Floats, width: int) -> Frontier:
+    """The `width` nodes that are worth most."""
+    hosts = least.shape[1]
     order = np.argpartition(least, min(width, hosts - 1), axis=1)
     chosen = np.sort(order[:, :width], axis=1)
     beyond = np.take_along_axis(least, order[:, width:], axis=1).min(axis=1, initial=np.inf)
     if width < hosts:
         beyond = np.minimum(beyond, deep)
-    return Frontier(chosen if width < hosts else chosen[:1], tuple(beyond.tolist()))
+    return Frontier(chosen if width < hosts else chosen[:1], tuple(beyond.tolist()), least, deep)
 
 
 def _whole_us(asked: Asked, staying: Staying) -> Floats:

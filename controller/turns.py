@@ -1,6 +1,7 @@
 """One plan at work: each stream alone, and what is best for streams while the others stay. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -17,7 +18,7 @@ from controller.objective import Objective
 from controller.programme import Best, solve, tables
 from controller.spread import Whole, spread
 from controller.table import Floats, Row, Rows, Table
-from controller.tiers import Asked, frontier
+from controller.tiers import Asked, Frontier, frontier
 from controller.together import Together
 
 RESPONSES, HANDFUL, MORE = 20, 4, 40  # best responses in one plan; of so few streams there may be more
@@ -29,6 +30,17 @@ SWAPS = 48  # of two streams' places that are tried
 TRIFLE, ASKED = 0.02, 6  # of a gap; the streams that may gain most, where there are more than a handful
 ALL_STEPS, BEGIN = 60, 4  # for rows that come back, in one plan; and what a search takes to begin
 PLAIN = Objective()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Alone:
+    """Streams of one model on the nodes worth considering, when nobody else is there."""
+
+    group: Group
+    quiet: tuple[Costs, tuple[Floats, Floats]]
+    reached: Sequence[bool]  # whether there is any row
+    found: Sequence[Fitted]  # that fits
+    beyond_us: tuple[float, ...]
 
 
 class Scene:
@@ -63,21 +75,33 @@ class Scene:
     def _add(self, members: list[str], current: Rows) -> None:
         kept = [{self.table.source(s), *current.get(s, ())} for s in members]
         front = frontier(Asked(self.table, self.snapshot, members, self.stay, self.weights), kept)
+        alone = self._alone(members, front)
+        if len(members) <= HANDFUL:  # where rows wait for themselves the bound of others is often too low at first
+            best_us = np.array([found.best.cost_us if found.best else -np.inf for found in alone.found])
+            wider = front if (best_us <= np.array(front.beyond_us)).all() else front.wider(best_us)
+            alone = alone if wider is front else self._alone(members, wider)
         self.at |= {s: (len(self.groups), b) for b, s in enumerate(members)}
+        self.groups.append(alone.group)
+        self.quiet.append(alone.quiet)
+        for stream, reached, found, beyond_us in zip(members, alone.reached, alone.found, alone.beyond_us, strict=True):
+            if not reached and beyond_us == float("inf"):
+                self.cut_off.add(stream)
+            self.beyond_us[stream] = beyond_us
+            self.alone[stream] = Fitted(found.best, min(found.least_us, beyond_us))
+
+    def _alone(self, members: list[str], front: Frontier) -> "Alone":
         weighed = Group(self.table, self.snapshot, members, front.nodes, self.objective)
         plain = weighed if self.objective == PLAIN else Group(self.table, self.snapshot, members, front.nodes)
-        self.groups.append(weighed)
         costs = plain.costs(range(len(members)), [Load()] * len(members), [1.0] * len(members))
-        self.quiet.append((costs, tables(costs)))
-        for b, (stream, best) in enumerate(zip(members, solve(*self.quiet[-1]), strict=True)):
+        quiet, fits = (costs, tables(costs)), list[Fitted]()
+        rows = solve(*quiet)
+        for b, (stream, best) in enumerate(zip(members, rows, strict=True)):
             room = Room(self.table.memory, np.zeros(self.table.chain(stream).allowed.shape, dtype=bool))
             met = self.met(plain, costs, (b, b), best, most=STEPS // len(members))
             found = within(plain, costs, (b, b), met.best, room)
             least = met.least_us if found.best is met.best else max(met.least_us, found.least_us)
-            if best is None and front.beyond_us[b] == float("inf"):
-                self.cut_off.add(stream)
-            self.beyond_us[stream] = front.beyond_us[b]
-            self.alone[stream] = Fitted(found.best, min(least, front.beyond_us[b]))
+            fits.append(Fitted(found.best, least))
+        return Alone(weighed, quiet, [best is not None for best in rows], fits, front.beyond_us)
 
     def met(
         self,

@@ -16,7 +16,7 @@ from controller.policies.joint import Joint
 from controller.sited import Sited, Sites
 from controller.staying import Staying
 from controller.table import tabulate
-from controller.tiers import WIDTH, Asked, through_us
+from controller.tiers import WIDEST, WIDTH, Asked, through_us
 from controller.turns import Scene
 from tests.unit.test_joint import brute, instance, scene_of, street
 
@@ -88,7 +88,7 @@ def test_nodes_that_are_not_considered_cannot_be_better(sited, monkeypatch):
     streams = sorted(stream.name for stream in made.streams)
     least, deep = through(Planner(made).table, scene, streams)
     few = Scene(Planner(made).table, scene, streams, {})
-    assert few.groups[0].nodes.shape[1] <= WIDTH
+    assert few.groups[0].nodes.shape[1] <= max(WIDTH, WIDEST // len(streams)) < len(made.hosts)
     monkeypatch.setattr("controller.tiers.WIDTH", 10**6)
     every = Scene(Planner(made).table, scene, streams, {})
     for at, stream in enumerate(streams):
