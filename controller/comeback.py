@@ -7,7 +7,7 @@ visits together, what is still to come is the least by the programme, with what 
 when so much of the row is there already.
 
 Waits are supermodular, so meeting never costs less than apart; but not beyond the knee of `cost.wait_us`, where what
-it makes others wait may grow slower. Who visits a node twice there waits two times `KNEE_US`, so no bound is above it.
+it makes others wait may grow slower. Who visits a node twice there waits two times `KNEE_US`.
 """
 
 import heapq
@@ -93,8 +93,12 @@ def cheapest(one: OneStream, known: Row, steps: int = STEPS) -> tuple[Fitted, in
         push(some, at + 1)
         push(search.after(search.longer(some.begun, some.lasts[at], some.nodes[at])), 0)
     least = min([search.best.cost_us, *(bound for bound, *_ in heap[:1])])
-    least = min(least, 2 * one.weight * KNEE_US) if one.others else least
-    return Fitted(search.best, least), steps - left
+    return Fitted(search.best, min(least, knee_us(one.weight)) if one.others else least), steps - left
+
+
+def knee_us(weight: float) -> float:
+    """What a row costs at least that meets itself and others where waits grow slower: no bound is above that."""
+    return 2 * weight * KNEE_US
 
 
 class _Search:
@@ -197,7 +201,7 @@ class _Search:
         before = whole * np.arange(LEVELS)[:, None] / LEVELS
         both, now, then = wait(time + before, time**2 + before**2), wait(time, time**2), wait(before, before**2)
         longer = both - now
-        if self.best.cost_us <= 2 * weight * KNEE_US or squared + own.per_us * whole**2 < KNEE_SQUARE_US:
+        if self.best.cost_us <= knee_us(weight) or squared + own.per_us * whole**2 < KNEE_SQUARE_US:
             longer += both - then
         longer[0] = 0.0
         run = np.repeat(costs.run, LEVELS, axis=0)

@@ -8,7 +8,7 @@ import numpy as np
 
 from controller.chain import Costs, Group, Room, overfull_in, room_in
 from controller.choices import Choices, Picked, choices, joined
-from controller.comeback import STEPS, OneStream, cheapest, comes_back
+from controller.comeback import STEPS, OneStream, cheapest, comes_back, knee_us
 from controller.cost import NOBODY, Forecast, Load, Outlook, Parts, backlog_us
 from controller.crowd import Crowd, crowd, crowded
 from controller.labels import Chain, Fitted, fitted
@@ -305,9 +305,15 @@ class Turn:
         found = asked.found(known, scene.forecast.load(rows, self._weights, base=near))
         if asked.sure:
             self._asked = asked, order
-            self.least_us = found.least_us
-            self.goal_us = max(self.goal_us, found.least_us * (1 + CLOSE))
+            self.least_us = min(found.least_us, self._knee_us()) if near.nodes or near.paths else found.least_us
+            self.goal_us = max(self.goal_us, self.least_us * (1 + CLOSE))
         return dict(zip(order, found.rows, strict=True)) if found.rows else None
+
+    def _knee_us(self) -> float:
+        """What the free streams cost at least if one of them meets itself beside others where waits grow slower."""
+        alone = {s: self._weights.get(s, 1.0) * self.scene.alone[s].least_us for s in self.free}
+        more = min(knee_us(self._weights.get(s, 1.0)) - us for s, us in alone.items())
+        return sum(alone.values()) + max(more, 0.0)
 
     def _beside_those_that_stay(self, stream: str) -> Rows | None:
         """The same of the only one that is free: its best row, and the least of all its rows."""
@@ -315,7 +321,7 @@ class Turn:
         group, under, weight = self.scene.groups[at], self._under(), self._weights.get(stream, 1.0)
         costs = group.costs([b], under, [weight], current=self.current)
         found = self._met(group, costs, (0, b), solve(costs)[0], under)
-        self.least_us = min(found.least_us, weight * self.scene.beyond_us[stream])
+        self.least_us = min(found.least_us, weight * self.scene.beyond_us[stream], knee_us(weight))
         self.goal_us = max(self.goal_us, self.least_us * (1 + CLOSE))
         return {stream: found.best.row} if found.best else None
 

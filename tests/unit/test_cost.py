@@ -57,6 +57,9 @@ def test_load_slows_and_backlog_waits():
 
 def test_steady_wait_is_that_of_md1_and_keeps_rising_when_full():
     assert wait_us(np.array(0.5), np.array(0.5 * 1000)) == pytest.approx(500)  # rho S / 2(1 - rho)
+    many, square = np.linspace(0, 0.9, 5_000), np.linspace(0, 9e4, 5_000)
+    for rho in (many, many + 0.2):  # of many at once without a full node the same is reckoned in fewer passes
+        assert wait_us(rho, square).tolist() == [float(wait_us(*one)) for one in zip(rho, square, strict=True)]
     steps = wait_us(np.linspace(0, 3, 301), np.linspace(0, 3, 301) * 1000)
     assert (np.diff(steps) > 0).all() and np.isfinite(steps).all()
 
