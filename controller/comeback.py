@@ -23,7 +23,7 @@ from controller.labels import Fitted
 from controller.programme import Best, runs_from, still_to_pay
 from controller.table import Floats, Row, runs
 
-STEPS = 40  # beginnings that are gone on with
+STEPS = 100  # beginnings that are gone on with
 LEVELS = 8  # of what a node has of a row that comes back to it
 NODES = 4  # that rows come back to, of which it is known what that costs at least
 KNEE_US = HORIZON_US * (1 - FULL) / 2  # with a wait above it a node may be where waits grow slower

@@ -45,7 +45,7 @@ class Frontier:
         """With all nodes, or as many as can be, over which rows may cost less than that (B,), if these are more."""
         streams, hosts = self.least_us.shape
         worth = int((self.least_us < below_us[:, None]).sum(axis=1).max(initial=0))
-        width = min(worth, WIDEST // streams, hosts)
+        width = min(hosts if (self.deep_us < below_us).any() else worth, WIDEST // streams, hosts)
         return _chosen(self.least_us, self.deep_us, width) if width > self.nodes.shape[1] else self
 
 

@@ -28,7 +28,7 @@ COMPANY = 12  # streams that are bounded together
 CLOSE = 1e-6  # a gap that is rounding
 SWAPS = 48  # of two streams' places that are tried
 TRIFLE, ASKED = 0.02, 6  # of a gap; the streams that may gain most, where there are more than a handful
-ALL_STEPS, BEGIN = 60, 4  # for rows that come back, in one plan; and what a search takes to begin
+SHARED, BEGIN = 60, 4  # steps for rows that come back, of several streams in one plan; and what a search takes to begin
 PLAIN = Objective()
 
 
@@ -67,7 +67,7 @@ class Scene:
         self.quiet: list[tuple[Costs, tuple[Floats, Floats]]] = []  # of each group, when nobody else is there
         self.alone: dict[str, Fitted] = {}  # by latency only; what is least holds for all nodes
         self.beyond_us: dict[str, float] = {}  # a row that uses a node which is not considered costs at least this
-        self.steps = ALL_STEPS
+        self.steps = 2 * STEPS if len(planned) == 1 else SHARED  # half of them for streams by themselves
         self.cut_off: set[str] = set()  # no node can be reached, may hold a block and is big enough for it
         for members in table.by_model(streams):
             self._add(members, current)
@@ -93,11 +93,11 @@ class Scene:
         weighed = Group(self.table, self.snapshot, members, front.nodes, self.objective)
         plain = weighed if self.objective == PLAIN else Group(self.table, self.snapshot, members, front.nodes)
         costs = plain.costs(range(len(members)), [Load()] * len(members), [1.0] * len(members))
-        quiet, fits = (costs, tables(costs)), list[Fitted]()
+        quiet, fits, most = (costs, tables(costs)), list[Fitted](), self.steps // 2 // len(members)
         rows = solve(*quiet)
         for b, (stream, best) in enumerate(zip(members, rows, strict=True)):
             room = Room(self.table.memory, np.zeros(self.table.chain(stream).allowed.shape, dtype=bool))
-            met = self.met(plain, costs, (b, b), best, most=STEPS // len(members))
+            met = self.met(plain, costs, (b, b), best, most=most)
             found = within(plain, costs, (b, b), met.best, room)
             least = met.least_us if found.best is met.best else max(met.least_us, found.least_us)
             fits.append(Fitted(found.best, least))
