@@ -82,7 +82,9 @@ def measure(row: Row) -> dict[str, float | str]:
             continue
         decided.append(gap(decision) or 0.0)
         if not decided[-1]:
-            proven, above, took, closed = [*proven, 0.0], [*above, 0.0], [*took, 0.0], closed + 1
+            closed += 1
+            for values in (proven, above, took):
+                values.append(0.0)
             continue
         began = time.process_time()
         rows = {stream: table.row(nodes) for stream, nodes in chosen.nodes.items()}

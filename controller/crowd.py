@@ -26,10 +26,10 @@ class Crowd:
     def only(self, streams: Sequence[int]) -> "Crowd":
         return Crowd(self.place, self.others[:, streams], self.own[:, streams])
 
-    def parts(self) -> dict[int, Parts]:
-        """Of what the first stream finds, by place."""
-        some = self.others[:, 0].any(axis=0)
-        rho, square, uses = self.others[:, 0, some].tolist()
+    def parts(self, s: int) -> dict[int, Parts]:
+        """Of the others that one stream finds, by place."""
+        some = self.others[:, s].any(axis=0)
+        rho, square, uses = self.others[:, s, some].tolist()
         return dict(zip(self.place[some].tolist(), zip(rho, square, uses, strict=True), strict=True))
 
     def at(self, places: Indices) -> Floats:

@@ -42,10 +42,14 @@ class Frontier:
     deep_us: Floats  # (B,) and if it uses others as relays only
 
     def wider(self, below_us: Floats) -> "Frontier":
-        """With all nodes, or as many as can be, over which rows may cost less than that (B,), if these are more."""
+        """With all nodes, or as many as can be, over which rows may cost less than that (B,), if these are more.
+
+        Where rows over relays may, only all nodes there are can help.
+        """
         streams, hosts = self.least_us.shape
+        most = min(WIDEST // streams, hosts)
         worth = int((self.least_us < below_us[:, None]).sum(axis=1).max(initial=0))
-        width = min(hosts if (self.deep_us < below_us).any() else worth, WIDEST // streams, hosts)
+        width = hosts if most == hosts and (self.deep_us < below_us).any() else min(worth, most)
         return _chosen(self.least_us, self.deep_us, width) if width > self.nodes.shape[1] else self
 
 

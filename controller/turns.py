@@ -78,8 +78,8 @@ class Scene:
         alone = self._alone(members, front)
         if len(members) <= HANDFUL:  # where rows wait for themselves the bound of others is often too low at first
             best_us = np.array([found.best.cost_us if found.best else -np.inf for found in alone.found])
-            wider = front if (best_us <= np.array(front.beyond_us)).all() else front.wider(best_us)
-            alone = alone if wider is front else self._alone(members, wider)
+            if (wider := front.wider(best_us)) is not front:
+                alone = self._alone(members, wider)
         self.at |= {s: (len(self.groups), b) for b, s in enumerate(members)}
         self.groups.append(alone.group)
         self.quiet.append(alone.quiet)
@@ -211,7 +211,7 @@ class Turn:
         costs = group.costs(pick, beside, weights, current=self.current)
         found = solve(costs)
         if self.scene.objective == PLAIN:
-            found = [self._met(group, costs, (b, pick[b]), best, beside.only([b])).best for b, best in enumerate(found)]
+            found = [self._met(group, costs, (b, pick[b]), best, beside).best for b, best in enumerate(found)]
         for b, best in enumerate(found):
             others = _without(rows, streams[b])
             if best is None or self.loaded.overfull({**others, streams[b]: best.row}).keys().isdisjoint(best.row):
@@ -223,7 +223,7 @@ class Turn:
 
     def _met(self, group: Group, costs: Costs, places: tuple[int, int], best: Best | None, beside: Crowd) -> Fitted:
         weight = self._weights.get(group.streams[places[1]], 1.0)
-        return self.scene.met(group, costs, places, best, others=beside.parts, weight=weight)
+        return self.scene.met(group, costs, places, best, others=lambda: beside.parts(places[0]), weight=weight)
 
     def _crowd(self, streams: Sequence[str], rows: Rows) -> Crowd:
         """What each of `streams` finds where it may go."""

@@ -19,17 +19,15 @@ from tests.unit.test_proof import case, cost_us
 SHORT = (2_000, 10_000, 30_000, 90_000)  # microseconds between requests: nodes are full, some more than that
 
 
-def asked(seeds, apart=1):
+def asked(seeds, alone=True):
     """(problem, scene, the stream looked at, where all are, weights, the least it can cost); nodes are busy."""
     for seed in range(seeds):
         made, scene, _, every, draw = case(seed, ((3, 5, 2), (2, 6, 3), (4, 4, 2)))
         if not all(every.values()):
             continue
         streams = [replace(one, period_us=draw.choice(SHORT) * draw.randint(1, 9)) for one in made.streams]
-        made = replace(made, streams=tuple(streams))
-        names = sorted(every)[:apart] if apart == 1 else sorted(every)
-        if apart == 1:
-            made = replace(made, streams=tuple(one for one in streams if one.name in names))
+        names = sorted(every)[:1] if alone else sorted(every)
+        made = replace(made, streams=tuple(one for one in streams if one.name in names))
         weights = {name: draw.choice([1.0, 4.0]) for name in names}
         rows = {name: draw.choice(every[name]) for name in names}
         forecast, mine = Forecast(tabulate(made), scene), names[0]
@@ -42,10 +40,10 @@ def costs_of(made, scene, stream):
     return group, group.costs([0], [Load()], [1.0])
 
 
-@pytest.mark.parametrize("apart", [1, 2], ids=["alone", "beside others"])
-def test_the_best_row_of_one_stream_is_found_and_known_to_be(apart):
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "beside others"])
+def test_the_best_row_of_one_stream_is_found_and_known_to_be(alone):
     came_back = total = 0
-    for made, scene, mine, rows, weights, least in asked(90, apart):
+    for made, scene, mine, rows, weights, least in asked(90, alone):
         plan = Planner(made).plan(scene, [mine], weights, rows)
         _, costs = costs_of(made, scene, mine)
         came_back += comes_back(solve(costs)[0].row)
@@ -77,7 +75,7 @@ def test_a_search_that_ends_early_says_less_and_nothing_wrong(monkeypatch, nodes
 
 def test_what_comes_back_costs_what_it_is_predicted_to():
     """Also beside others, by weight, with what these wait longer."""
-    for made, scene, mine, rows, weights, _ in asked(60, 2):
+    for made, scene, mine, rows, weights, _ in asked(60, alone=False):
         table, draw = tabulate(made), random.Random(1)
         group, forecast = Group(table, scene, [mine], np.arange(len(made.hosts))[None]), Forecast(table, scene)
         others = {name: row for name, row in rows.items() if name != mine}
