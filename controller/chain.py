@@ -102,11 +102,19 @@ def run_at(first: int, last: int) -> int:
 class Group:
     """Streams of one model in one snapshot, each on the nodes considered for it; `nodes` is (B, K), or (1, K) for all.
 
-    The source of a stream must be among its nodes.
+    The source of a stream must be among its nodes. `as_one`: the streams all go the same way, and are the first one
+    here with the rates of all of them; ways from and to the phone are still its own alone.
     """
 
     def __init__(
-        self, table: Table, snapshot: Snapshot, streams: Sequence[str], nodes: Indices, objective: Objective = PLAIN
+        self,
+        table: Table,
+        snapshot: Snapshot,
+        streams: Sequence[str],
+        nodes: Indices,
+        objective: Objective = PLAIN,
+        *,
+        as_one: bool = False,
     ) -> None:
         self.table, self.streams, self.nodes, self._objective = table, tuple(streams), nodes, objective
         chain = table.chain(streams[0])
@@ -116,13 +124,16 @@ class Group:
         self._at = np.full((len(nodes), len(table.memory)), -1)  # of each host, -1 where it is not considered
         np.put_along_axis(self._at, nodes, np.arange(nodes.shape[1])[None], axis=1)
         self._per_us = np.array([1.0 / table.streams[s].period_us for s in streams])
+        if as_one:
+            self._per_us = self._per_us.sum(keepdims=True)
         spare = spare_now(snapshot)[nodes][:, None]
         self._backlog = backlog_us(snapshot)[nodes][:, None]
         until = chain.time[:, nodes]  # (L+1, B, K)
         time = until[self._last] - until[self._first]  # (P, B, K)
         self._time = time.transpose(1, 0, 2) / np.where(spare > 0, spare, np.inf)  # (B, P, K)
         self._largest = _largest(chain.working, self._first, self._last)
-        self._barrier = np.where(self._open(spare[:, 0] > 0), 0.0, np.inf)
+        may = self._open(spare[:, 0] > 0)
+        self._barrier = np.where(may.all(axis=0, keepdims=True) if as_one else may, 0.0, np.inf)
         alike = len(nodes) == 1 and len(set(self._per_us.tolist())) == 1
         per_us = self._per_us[: 1 if alike else None, None, None]
         own = per_us * self._time

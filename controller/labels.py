@@ -1,33 +1,40 @@
-"""One chain under memory pressure: dynamic programming over labels that remember what each node holds. Pure.
+"""One chain under memory pressure: rows that fit are gone through by their beginnings, memory at a price. Pure.
 
 The programme of `chain` does not see that two runs of a stream on one node need memory together. Here a label is a
-beginning of a row: the blocks so far, the run that is open, and the bytes used on every node. Blocks are added one by
-one.
+beginning of a row: the runs so far, and the bytes used on every node.
   prices   memory is given a price on each node, and the programme is run backwards with it: what a label costs at
            least in the end, less what all memory is worth (Lagrange). The prices that give the highest bound are sought
            by subgradients; without them a full node would look as good as an empty one
   bound    a label that cannot beat the best known row is dropped
-  Pareto   of two labels on one node, one that is never cheaper to end and uses no less memory anywhere is dropped
-  width    of the others those with the lowest bounds go on; the lowest bound of those that do not is kept. The search
-           begins narrow and is widened until the result is proven or `WIDTHS` ends
+  order    some labels at once are gone on with: half of them those with the lowest bounds, half those that are farther
+           for nearly as little, so that there is soon a row to beat
+  effort   is counted; the lowest bound of what is left then is what no row costs less than
 So the result comes with a proof: no row that fits costs less than `least_us`. EdgeShard (arXiv 2405.14371) keeps one
 label a state, without bound or prices, and misses optima.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
-from controller.chain import Costs, Indices, square
+from controller.chain import Indices
 from controller.programme import Best
 from controller.table import Floats, Row
+from controller.tight import Part, Prices, Tight
 
-WIDTHS = (16, 64, 256)
-ROUNDS = 24  # of better prices
+ROUNDS = 10  # of better prices, and as many again where the row is open after a first search
+STEPS, MORE = 12, 24  # of a search, before and after that; small chains have more
+ENTRIES, SMALL = 500, 4  # blocks times nodes of a chain that has no more; how many times more at most
+WIDTH = 32  # labels that are gone on with in one step
+CHILDREN = 6  # times as many labels that a step leaves
+AHEAD = 4.0  # of the gap: how much worse a label may be that is as good as at the end
+JUDGED = 8  # whole rows of a step that are looked at
+DULL = 0.7  # times as far where prices are no better
+GUESS = 1.2  # of the bound, where there is no row yet
 PROVEN = 1e-6  # a gap that is rounding
+
+Judge = Callable[[list[Row]], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,211 +43,203 @@ class Fitted:
     least_us: float  # no row that fits costs less
 
 
-class Chain:
-    """What one stream pays (infinite: never) and needs; K nodes. `stream` is its position in the costs."""
-
-    def __init__(self, costs: Costs, stream: int, missing: Floats, working: Floats, free: Floats) -> None:
-        self.nodes, self.enter, self.leave = costs.nodes[stream], costs.enter[stream], costs.leave[stream]
-        self.run = square(costs, stream)  # (L+1, L+1, K)
-        self.missing, self.working, self.free = missing, working, free  # (L, K) bytes of each block, (L,), (K,)
-        self._hops, self._kind = costs.hop[stream], costs.kind
-        total = np.concatenate((np.zeros((1, len(free))), np.cumsum(missing, axis=0)))
-        peak = np.zeros((len(working) + 1,) * 2)
-        for first in range(len(working)):
-            peak[first, first + 1 :] = np.maximum.accumulate(working[first:])
-        self._need = total[None] - total[:, None] + peak[:, :, None]  # (L+1, L+1, K) bytes of each run
-        self.priced(np.zeros(len(free)))
-
-    def hop(self, cut: int) -> Floats:
-        return np.asarray(self._hops[self._kind[cut]], dtype=np.float64)
-
-    def need(self, first: Indices, last: int, node: Indices) -> Floats:
-        return np.asarray(self._need[first, last, node], dtype=np.float64)
-
-    def priced(self, prices: Floats) -> None:
-        """Sets the price of a byte on each node, and with it what is still to pay.
-
-        `to_end` (L+1, L+1, K): from the start of run i, of which the blocks to j-1 are done, to the very end at least,
-        memory paid for.
-        """
-        self.prices, self.worth = prices, float(prices @ self.free)
-        self._priced = self.run + self._need * prices
-        blocks = len(self.missing)
-        self._after = np.full((blocks + 1, len(self.free)), np.inf)
-        self._after[blocks] = self.leave
-        for i in range(blocks - 1, 0, -1):
-            ready = (self._priced[i, i + 1 :] + self._after[i + 1 :]).min(axis=0)
-            self._after[i] = (self.hop(i) + ready).min(axis=1)
-        ending = (self._priced + self._after)[:, ::-1]
-        self.to_end = np.minimum.accumulate(ending, axis=1)[:, ::-1]
-        self.least_us = float((self.enter + self.to_end[0, 1]).min()) - self.worth
-
-    def cheapest(self) -> tuple[list[tuple[int, int, int]], Floats]:
-        """The runs (first, last, node) that attain `least_us`, and the (K,) bytes they need."""
-        blocks, used = len(self.missing), np.zeros(len(self.free))
-        node, i, found = int((self.enter + self.to_end[0, 1]).argmin()), 0, list[tuple[int, int, int]]()
-        while True:
-            j = i + 1 + int((self._priced[i, i + 1 :, node] + self._after[i + 1 :, node]).argmin())
-            found.append((i, j, node))
-            used[node] += self._need[i, j, node]
-            if j == blocks:
-                return found, used
-            ready = (self._priced[j, j + 1 :] + self._after[j + 1 :]).min(axis=0)
-            node, i = int((self.hop(j)[node] + ready).argmin()), j
-
-    def cost_us(self, parts: list[tuple[int, int, int]]) -> float:
-        total = float(self.enter[parts[0][2]] + self.leave[parts[-1][2]])
-        total += sum(float(self.run[part]) for part in parts)
-        return total + sum(float(self.hop(b[0])[a[2], b[2]]) for a, b in pairwise(parts))
-
-    def row(self, parts: list[tuple[int, int, int]]) -> Row:
-        return tuple(int(self.nodes[node]) for first, last, node in parts for _ in range(first, last))
+@dataclass(frozen=True, slots=True)
+class Together:
+    rows: tuple[Row, ...]  # of each chain; none if none is known
+    cost_us: float
+    least_us: float  # no rows that fit cost less
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Labels:
-    """M beginnings of rows of the same length."""
-
-    node: Indices  # (M,) where the open run is
-    start: Indices  # (M,) its first block
-    before: Floats  # (M,) cost of all before it
-    paid: Floats  # (M,) the same, with the price of the memory that is used
-    used: Floats  # (M, K) bytes; the working set of the open run is not in it but in `peak`
-    peak: Floats  # (M,)
-    parent: Indices  # (M,) in the labels one block shorter
-    bound: Floats  # (M,) what it costs in the end at least
-
-    def only(self, kept: Indices) -> "Labels":
-        whole, costs = (self.node, self.start), (self.before, self.paid, self.used, self.peak)
-        node, start = (part[kept] for part in whole)
-        before, paid, used, peak = (part[kept] for part in costs)
-        return Labels(node, start, before, paid, used, peak, self.parent[kept], self.bound[kept])
+def fitted(chain: Tight, judge: Judge | None = None) -> Fitted:
+    """The cheapest row that fits; `judge` says what rows cost, where that is more than the chain knows."""
+    more = int(min(max(ENTRIES / (chain.blocks * len(chain.free)), 1), SMALL))
+    found = fitted_together(chain, judge, steps=(STEPS * more, MORE * more))
+    return Fitted(Best(found.cost_us, found.rows[0]) if found.rows else None, found.least_us)
 
 
-def fitted(chain: Chain, widths: Sequence[int] = WIDTHS) -> Fitted:
-    """The cheapest row that fits."""
-    best, least = None, -float("inf")
-    for width in widths:
-        known = best.cost_us if best else float("inf")
-        found = _searched(chain, known, width)
-        best, least = found.best or best, max(least, found.least_us)
-        if best is None and least == float("inf"):
-            return Fitted(None, least)
-        if best is None or least < best.cost_us * (1 - PROVEN):
-            best, bound = _prices(chain, best)
-            least = max(least, bound)
-        if best and least >= best.cost_us * (1 - PROVEN):
+def fitted_together(
+    chain: Tight, judge: Judge | None, below_us: float = float("inf"), steps: Sequence[int] = (STEPS, MORE)
+) -> Together:
+    """The same of chains that stand end to end, if it costs less than `below_us`. Where these share what is loaded,
+    `judge` also says whether rows fit: endless if they do not.
+    """
+    search = _Search(chain, judge, below_us)
+    for some in steps:
+        search.better_prices()
+        if search.open:
+            search.go(some)
+        if not search.open:
             break
-    return Fitted(best, min(least, best.cost_us) if best else least)
+    rows = tuple(chain.rows(search.parts)) if search.parts else ()
+    return Together(rows, search.best_us, min(search.least_us, search.best_us))
 
 
-def _prices(chain: Chain, best: Best | None) -> tuple[Best | None, float]:
-    """Sets good prices; gives the best row seen, and the highest bound."""
-    prices = top = chain.prices
-    bound, step = -float("inf"), 1.0
-    for _ in range(ROUNDS):
-        chain.priced(prices)
-        if not np.isfinite(chain.least_us):
-            break
-        parts, used = chain.cheapest()
-        over = used - chain.free
-        if (over <= 0).all():
-            cost = chain.cost_us(parts)
-            best = best if best and best.cost_us <= cost else Best(cost, chain.row(parts))
-        if chain.least_us > bound:
-            bound, top = chain.least_us, prices
+class _Search:
+    """The best rows so far, and the highest bound."""
+
+    def __init__(self, chain: Tight, judge: Judge | None, below_us: float) -> None:
+        self._chain, self._judge = chain, judge
+        self.parts, self.best_us, self.least_us = list[Part](), below_us, -float("inf")
+        self._prices = Prices(chain, np.zeros(len(chain.free)))
+
+    @property
+    def open(self) -> bool:
+        """Whether there may be a better row."""
+        return self.least_us < self._goal_us
+
+    @property
+    def _goal_us(self) -> float:
+        return self.best_us * (1 - PROVEN)
+
+    def take(self, parts: list[Part], cost_us: float) -> None:
+        """Rows that fit, and what the chain says that they cost."""
+        if self._judge is not None and cost_us < self.best_us:
+            cost_us = self._judge(self._chain.rows(parts))
+        if cost_us < self.best_us:
+            self.parts, self.best_us = parts, cost_us
+
+    def better_prices(self) -> None:
+        """Goes up from the best prices that there are, by how much too much the cheapest row needs."""
+        chain, top, at, step = self._chain, self._prices, self._prices, 1.0
+        for _ in range(ROUNDS):
+            if not np.isfinite(at.least_us):
+                self.least_us = at.least_us
+                return
+            parts, used = at.cheapest()
+            over = used - chain.free
+            if chain.same is not None or (over <= 0).all():
+                self.take(parts, chain.cost_us(parts))
+            if at.least_us > top.least_us:
+                top = at
+            elif at is not top:
+                step *= DULL
+            self.least_us = max(self.least_us, top.least_us)
+            slope = np.where((over < 0) & (at.prices <= 0), 0.0, over)
+            if not self.open or not slope.any():
+                break
+            goal = self.best_us if self.best_us < float("inf") else GUESS * abs(top.least_us)
+            at = Prices(chain, np.maximum(at.prices + step * (goal - at.least_us) * slope / float(slope @ slope), 0.0))
+        self._prices = top
+
+    def go(self, steps: int) -> None:
+        """From the beginnings of all rows, so many steps at most."""
+        pool = _Pool((1 + steps) * CHILDREN * WIDTH, self._chain)
+        self._go_on(pool, None)
+        for _ in range(steps):
+            at = pool.next(self._goal_us, self._chain.blocks)
+            if not len(at):
+                break
+            self._go_on(pool, at)
+        self.least_us = max(self.least_us, min(pool.least_us, self.best_us))
+
+    def _go_on(self, pool: "_Pool", at: Indices | None) -> None:
+        """Puts another run behind some labels; behind none at first."""
+        chain, prices = self._chain, self._prices
+        if at is None:
+            first, used, paid = np.zeros(1, dtype=np.intp), np.zeros((1, len(chain.free))), np.zeros(1)
+            cost = chain.enter + chain.run[:1]
         else:
-            step *= 0.7
-        goal = best.cost_us if best else 1.2 * abs(bound)
-        slope = np.where((over < 0) & (prices <= 0), 0.0, over)
-        if not slope.any() or goal <= bound * (1 + PROVEN):
-            break
-        prices = np.maximum(prices + step * (goal - chain.least_us) * slope / float(slope @ slope), 0.0)
-    chain.priced(top)
-    return best, bound
+            first, used, paid = pool.done[at], pool.used[at], pool.paid[at]
+            ready = pool.cost[at][:, None] + chain.hop[first, pool.node[at]]
+            cost = ready[:, None] + chain.run[first]  # (M, L+1, K)
+        need = pool.need(first, at)
+        fits = used[:, None] + need <= chain.free
+        self._end(pool, at, np.where(fits[:, -1], cost[:, -1] + chain.leave, np.inf))
+        rent = chain.charged[first] * prices.prices + paid[:, None, None]
+        bound = np.where(fits, cost + rent + prices.after - prices.worth, np.inf)
+        m, last, node = np.nonzero(bound[:, :-1] < self._goal_us)
+        found = bound[m, last, node]
+        if len(m) > CHILDREN * WIDTH:
+            order = np.argpartition(found, CHILDREN * WIDTH)
+            pool.drop(float(found[order[CHILDREN * WIDTH]]))
+            m, last, node, found = (part[order[: CHILDREN * WIDTH]] for part in (m, last, node, found))
+        used = used[m]
+        used[np.arange(len(m)), node] += need[m, last, node]
+        figures = cost[m, last, node], rent[m, last, node], found
+        pool.add(None if at is None else at[m], (first[m], last, node), figures, used)
+
+    def _end(self, pool: "_Pool", at: Indices | None, total: Floats) -> None:
+        """Looks at the cheapest whole rows of a step; (M, K) what they cost, the last run being on node k."""
+        order = np.argsort(total, axis=None)[: JUDGED + 1]
+        for place in order.tolist():
+            cost = float(total.flat[place])
+            if cost >= self._goal_us:
+                return
+            if place == order[-1] and len(order) > JUDGED:
+                pool.drop(cost)
+                return
+            m, node = divmod(place, total.shape[1])
+            begun = pool.parts(int(at[m])) if at is not None else []
+            self.take([*begun, (begun[-1][1] if begun else 0, self._chain.blocks, node)], cost)
 
 
-def _searched(chain: Chain, known_us: float, width: int) -> Fitted:
-    """The cheapest row that fits and costs less than what is known."""
-    blocks, steps, cut = len(chain.missing), list[Labels](), float("inf")
-    labels = _first(chain)
-    for j in range(1, blocks + 1):
-        if j > 1:
-            labels = _longer(chain, labels, j - 1, known_us)
-        labels, dropped = _kept(chain, labels, j, width)
-        cut = min(cut, dropped)
-        steps.append(labels)
-    if not len(labels.node):
-        return Fitted(None, min(cut, known_us))
-    cost = labels.before + chain.run[labels.start, blocks, labels.node] + chain.leave[labels.node]
-    best = int(cost.argmin())
-    return Fitted(Best(float(cost[best]), _row(chain, steps, best)), min(float(cost[best]), cut, known_us))
+class _Pool:
+    """Beginnings of rows, and the least that those cost which are not gone on with."""
 
+    def __init__(self, size: int, chain: Tight) -> None:
+        self._chain, nodes = chain, len(chain.free)
+        self.done, self.node, self.parent = (np.empty(size, dtype=np.intp) for _ in range(3))
+        self.cost, self.paid, self.bound = (np.empty(size) for _ in range(3))
+        self.used = np.empty((size, nodes))
+        self._held = np.empty((size, chain.blocks, nodes) if chain.same is not None else 0, dtype=bool)
+        self._size, self._dropped_us = 0, float("inf")
 
-def _first(chain: Chain) -> Labels:
-    nodes, enter = np.arange(len(chain.free)), chain.enter
-    used, peak = np.diag(chain.missing[0]), np.full(len(nodes), chain.working[0])
-    bound = enter + chain.to_end[0, 1] - chain.worth
-    fits = (chain.missing[0] + chain.working[0] <= chain.free) & np.isfinite(bound)
-    zero = np.zeros(len(nodes), dtype=np.intp)
-    return Labels(nodes, zero, enter, enter, used, peak, zero, bound).only(np.flatnonzero(fits))
+    @property
+    def least_us(self) -> float:
+        return float(self.bound[: self._size].min(initial=self._dropped_us))
 
+    def drop(self, bound_us: float) -> None:
+        self._dropped_us = min(self._dropped_us, bound_us)
 
-def _longer(chain: Chain, labels: Labels, j: int, known_us: float) -> Labels:
-    """Every label with block j on every node: in the run that is open there, else in a new one."""
-    everyone = np.arange(len(labels.node))
-    run, hop = chain.run[labels.start, j, labels.node], chain.hop(j)[labels.node]
-    before = (labels.before + run)[:, None] + hop  # (M, K)
-    memory = chain.prices[labels.node] * chain.need(labels.start, j, labels.node)
-    paid = (labels.paid + run + memory)[:, None] + hop
-    before[everyone, labels.node], paid[everyone, labels.node] = labels.before, labels.paid
-    bound = paid + chain.to_end[j, j + 1]
-    bound[everyone, labels.node] = labels.paid + chain.to_end[labels.start, j + 1, labels.node]
-    bound -= chain.worth
-    peak = np.full(bound.shape, chain.working[j])
-    peak[everyone, labels.node] = np.maximum(labels.peak, chain.working[j])
-    used = labels.used + chain.missing[j]
-    m, k = np.nonzero((used + peak <= chain.free) & (bound < known_us))
-    moved = k != labels.node[m]
-    after = labels.used[m]
-    after[np.arange(len(m)), k] += chain.missing[j][k]
-    after[np.flatnonzero(moved), labels.node[m][moved]] += labels.peak[m][moved]
-    start = np.where(moved, j, labels.start[m])
-    return Labels(k, start, before[m, k], paid[m, k], after, peak[m, k], m, bound[m, k])
+    def need(self, first: Indices, at: Indices | None) -> Floats:
+        """(M, L+1, K) bytes that runs behind some labels add: less where blocks are there already."""
+        chain = self._chain
+        if chain.same is None or at is None:
+            return np.asarray(chain.need[first])
+        total = np.zeros((len(at), chain.blocks + 1, len(chain.free)))
+        np.cumsum(chain.missing * ~self._held[at], axis=1, out=total[:, 1:])
+        need = total - total[np.arange(len(at)), first][:, None]
+        return np.asarray(np.where(need > 0, need + chain.peak[first][:, :, None], 0.0))
 
+    def add(
+        self,
+        parent: Indices | None,
+        run: tuple[Indices, Indices, Indices],
+        figures: tuple[Floats, Floats, Floats],
+        used: Floats,
+    ) -> None:
+        """Labels with one run more: (first, last, node); (cost, paid, bound)."""
+        new = slice(self._size, self._size + len(used))
+        self.parent[new], self.used[new] = -1 if parent is None else parent, used
+        first, self.done[new], self.node[new] = run
+        self.cost[new], self.paid[new], self.bound[new] = figures
+        self._size += len(used)
+        if self._chain.same is not None:
+            every, here = np.arange(self._chain.blocks), np.arange(len(used))
+            mine = (every >= first[:, None]) & (every < run[1][:, None])
+            held = np.zeros((len(used), *self._held.shape[1:]), dtype=bool) if parent is None else self._held[parent]
+            held[here, :, run[2]] |= mine @ self._chain.same
+            self._held[new] = held
 
-def _kept(chain: Chain, labels: Labels, done: int, width: int) -> tuple[Labels, float]:
-    """Those that go on, and the lowest bound of those that do not though nothing beats them."""
-    order = np.argsort(labels.bound, kind="stable")
-    ahead = order[: 2 * width]  # comparing all with all is dear
-    dropped = float(labels.bound[order[2 * width]]) if len(order) > 2 * width else float("inf")
-    near = labels.only(ahead)
-    beaten = np.zeros(len(ahead), dtype=bool)
-    for node in set(near.node.tolist()):
-        mine = np.flatnonzero(near.node == node)
-        beaten[mine] = _beaten(chain, near.only(mine), done)
-    kept = np.flatnonzero(~beaten)
-    if len(kept) > width:
-        dropped = min(dropped, float(near.bound[kept[width]]))
-    return near.only(kept[:width]), dropped
+    def next(self, below_us: float, blocks: int) -> Indices:
+        """Takes out those to go on with."""
+        open_ = np.flatnonzero(self.bound[: self._size] < below_us)
+        if len(open_) > WIDTH:
+            bound = self.bound[open_]
+            least = float(bound.min())
+            gap = (below_us if below_us < float("inf") else GUESS * abs(least)) - least
+            ahead = bound - AHEAD * gap * self.done[open_] / blocks
+            half = WIDTH // 2
+            some = np.union1d(np.argpartition(ahead, half)[:half], np.argpartition(bound, half)[:half])
+            open_ = open_[some]
+        self.bound[open_] = np.inf
+        return open_
 
-
-def _beaten(chain: Chain, labels: Labels, done: int) -> npt.NDArray[np.bool_]:
-    """(M,) whether another label of this node is at least as good in all; of equals the first stays."""
-    if len(labels.node) < 2:
-        return np.zeros(len(labels.node), dtype=bool)
-    ending = labels.before[:, None] + chain.run[labels.start, done:, labels.node]
-    used = labels.used.copy()
-    used[:, labels.node[0]] += labels.peak
-    traits = np.concatenate((ending, used, labels.peak[:, None]), axis=1)  # less is better
-    better = (traits[:, None] <= traits[None]).all(axis=2)  # [a, b]: a is at least as good as b
-    equal = better & better.T
-    return np.asarray((better & ~(equal & np.tri(len(traits), dtype=bool))).any(axis=0), dtype=bool)
-
-
-def _row(chain: Chain, steps: list[Labels], at: int) -> Row:
-    row: list[int] = []
-    for labels in reversed(steps):
-        row.append(int(chain.nodes[labels.node[at]]))
-        at = int(labels.parent[at])
-    return tuple(reversed(row))
+    def parts(self, at: int) -> list[Part]:
+        """The runs of a label."""
+        found = list[Part]()
+        while at >= 0:
+            before = int(self.parent[at])
+            found.append((int(self.done[before]) if before >= 0 else 0, int(self.done[at]), int(self.node[at])))
+            at = before
+        return found[::-1]

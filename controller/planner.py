@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from controller.common import Common
 from controller.cost import Forecast, Outlook, speed_now
 from controller.memory import overfull
 from controller.model import Problem, Snapshot
@@ -78,10 +79,13 @@ class Planner:
         bound = sum(least_us for least_us in alone.values() if least_us < float("inf"))
         turn = Turn(scene, free, weights_without(weights, stranded), current)
         whole = tuple({**turn.kept, **rows} for rows in self._together(snapshot, turn))
-        starts, unplaced = self._starts(turn, free, whole)
+        common = Common(turn) if turn.cramped else None
+        starts, unplaced = self._starts(turn, free, whole, common)
         if not starts:
             return Plan(None, stranded, unplaced, bound, turn.outlook)
         rows, total = self._sought(turn, starts)
+        if common is not None:
+            rows, total = self._apart(turn, common, rows, total)
         if total == float("inf"):
             return Plan(None, stranded, tuple(free), bound, turn.outlook)
         return Plan({**turn.kept, **rows}, stranded, (), max(bound, turn.least_us), turn.outlook, whole)
@@ -112,6 +116,16 @@ class Planner:
             rows, total = swapped(rows, total, turn.worth, turn.unlike(rows))
         return rows, total
 
+    @staticmethod
+    def _apart(turn: Turn, common: Common, rows: Rows, total: float) -> tuple[Rows, float]:
+        """What is better where each stream goes its own way, memory being short."""
+        if total <= turn.goal_us * (1 + NEAR) or (found := common.apart(total)) is None:
+            return rows, total
+        turn.at_least(found.least_us)
+        if not found.rows:
+            return rows, total
+        return turn.settled(dict(zip(common.order, found.rows, strict=True)))
+
     def total_us(self, snapshot: Snapshot, rows: Rows, weights: Mapping[str, float]) -> float:
         """The weighted sum of predicted latencies."""
         return Forecast(self.table, snapshot).total_us(rows, weights)
@@ -141,7 +155,7 @@ class Planner:
         return found
 
     def _starts(
-        self, turn: Turn, free: list[str], whole: Sequence[Rows]
+        self, turn: Turn, free: list[str], whole: Sequence[Rows], common: Common | None
     ) -> tuple[list[dict[str, Row]], tuple[str, ...]]:
         """What to begin with, the current placement first and then the best; or who finds no room."""
         scene, current = turn.scene, turn.current
@@ -149,6 +163,8 @@ class Planner:
         apart = {s: found.row for s in free if (found := scene.alone[s].best) is not None}
         if free and len(apart) == len(free) and not turn.loaded.overfull(apart):
             starts.append(apart)
+        elif common is not None and (all_of_them := common.start()):
+            starts.append(all_of_them)
         starts += [{s: rows[s] for s in free} for rows in whole]
         placed = {s: current[s] for s in free if s in current}
         scene.forecast.learn([one for rows in (placed, *starts) for one in rows.items()])

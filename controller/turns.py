@@ -11,7 +11,7 @@ from controller.choices import Choices, Picked, choices, joined
 from controller.comeback import STEPS, OneStream, cheapest, comes_back, knee_us
 from controller.cost import NOBODY, Forecast, Load, Outlook, Parts, backlog_us
 from controller.crowd import Crowd, crowd, crowded
-from controller.labels import Chain, Fitted, fitted
+from controller.labels import Fitted, Judge, fitted
 from controller.memory import Loaded
 from controller.model import Snapshot
 from controller.objective import Objective
@@ -19,6 +19,7 @@ from controller.programme import Best, solve, tables
 from controller.spread import Whole, spread
 from controller.table import Floats, Row, Rows, Table
 from controller.tiers import Asked, Frontier, frontier
+from controller.tight import tight
 from controller.together import Together
 
 RESPONSES, HANDFUL, MORE = 20, 4, 40  # best responses in one plan; of so few streams there may be more
@@ -98,10 +99,13 @@ class Scene:
         for b, (stream, best) in enumerate(zip(members, rows, strict=True)):
             room = Room(self.table.memory, np.zeros(self.table.chain(stream).allowed.shape, dtype=bool))
             met = self.met(plain, costs, (b, b), best, most=most)
-            found = within(plain, costs, (b, b), met.best, room)
+            found = within(plain, costs, (b, b), met.best, room, self._spent_us(stream))
             least = met.least_us if found.best is met.best else max(met.least_us, found.least_us)
             fits.append(Fitted(found.best, least))
         return Alone(weighed, quiet, [best is not None for best in rows], fits, front.beyond_us)
+
+    def _spent_us(self, stream: str) -> Judge:
+        return lambda rows: self.forecast.total_us({stream: rows[0]}, {})
 
     def met(
         self,
@@ -124,7 +128,9 @@ class Scene:
         return found
 
 
-def within(group: Group, costs: Costs, places: tuple[int, int], best: Best | None, room: Room) -> Fitted:
+def within(
+    group: Group, costs: Costs, places: tuple[int, int], best: Best | None, room: Room, judge: Judge | None = None
+) -> Fitted:
     """The best row that fits, `best` if it does. `places` of the stream: in the costs, and in the group."""
     b, stream = places
     if best is None:
@@ -133,7 +139,7 @@ def within(group: Group, costs: Costs, places: tuple[int, int], best: Best | Non
     if group.table.tight.isdisjoint(best.row) or overfull_in(group.table, name, room)(best.row) is None:
         return Fitted(best, best.cost_us)
     working = group.table.chain(name).working
-    return fitted(Chain(costs, b, group.missing(stream, room), working, room.free[costs.nodes[b]]))
+    return fitted(tight(costs.only(b), group.missing(stream, room), working, room.free[costs.nodes[b]]), judge)
 
 
 def alone(table: Table, snapshot: Snapshot, streams: Sequence[str]) -> dict[str, Fitted]:
@@ -148,7 +154,7 @@ class Turn:
         self.scene, self.free, self.current = scene, list(free), current
         self.kept = {s: row for s, row in current.items() if s not in free}
         self.asked, self.most = 0, RESPONSES if len(free) > HANDFUL else MORE
-        self._weights = weights
+        self.weights = weights
         self.loaded = Loaded(scene.table, current)  # until the move is over
         known = scene.stay if len(free) == len(scene.at) else None
         self.outlook = Outlook(scene.forecast, weights, self.kept, known)
@@ -161,6 +167,12 @@ class Turn:
         self._usable: dict[tuple[str, Row], bool] = {}
         goal = sum(weights.get(s, 1.0) * scene.alone[s].least_us for s in free) * (1 + CLOSE)
         self.goal_us = goal if scene.objective == PLAIN else -float("inf")
+
+    @property
+    def cramped(self) -> bool:
+        """Whether memory is too short for all of them to be where each would be alone."""
+        alone = {s: found.row for s in self.free if (found := self.scene.alone[s].best) is not None}
+        return self.scene.objective == PLAIN and 1 < len(alone) == len(self.free) and bool(self.loaded.overfull(alone))
 
     def worth(self, rows: Rows) -> float:
         """The objective when the free streams are at `rows`, without what the others cost; infinite if it cannot be."""
@@ -180,7 +192,7 @@ class Turn:
             return float("inf")
         if scene.objective.latency_alone:
             return self.outlook.total_us(rows)
-        return scene.objective.total_us(scene.table, scene.forecast, every, self._weights, self.current)
+        return scene.objective.total_us(scene.table, scene.forecast, every, self.weights, self.current)
 
     def _may(self, stream: str, row: Row) -> bool:
         """Whether a row is where its stream may be, on nodes that are up."""
@@ -207,7 +219,7 @@ class Turn:
     def _respond(self, group: Group, streams: Sequence[str], rows: Rows) -> list[Row | None]:
         table, pick = self.scene.table, [self.scene.at[s][1] for s in streams]
         beside = self._crowd(streams, rows)
-        weights = [self._weights.get(s, 1.0) for s in streams]
+        weights = [self.weights.get(s, 1.0) for s in streams]
         costs = group.costs(pick, beside, weights, current=self.current)
         found = solve(costs)
         if self.scene.objective == PLAIN:
@@ -218,30 +230,36 @@ class Turn:
                 continue
             room = room_in(table, streams[b], self.loaded, others)
             one = group.costs([pick[b]], beside.only([b]), [weights[b]], [room], self.current)
-            found[b] = within(group, one, (0, pick[b]), solve(one)[0], room).best
+            judge = self._longer_us(streams[b], others) if self.scene.objective == PLAIN else None
+            found[b] = within(group, one, (0, pick[b]), solve(one)[0], room, judge).best
         return [best.row if best else None for best in found]
 
+    def _longer_us(self, stream: str, others: Rows) -> Judge:
+        """What a row of a stream adds to what the others cost."""
+        before_us = self.outlook.total_us(others)
+        return lambda rows: self.outlook.total_us({**others, stream: rows[0]}) - before_us
+
     def _met(self, group: Group, costs: Costs, places: tuple[int, int], best: Best | None, beside: Crowd) -> Fitted:
-        weight = self._weights.get(group.streams[places[1]], 1.0)
+        weight = self.weights.get(group.streams[places[1]], 1.0)
         return self.scene.met(group, costs, places, best, others=lambda: beside.parts(places[0]), weight=weight)
 
     def _crowd(self, streams: Sequence[str], rows: Rows) -> Crowd:
         """What each of `streams` finds where it may go."""
-        forecast, near = self.scene.forecast, self._near()
+        forecast, near = self.scene.forecast, self.near()
         if any(stream not in rows for stream in streams):
-            loads = [forecast.load(_without(rows, stream), self._weights, base=near) for stream in streams]
+            loads = [forecast.load(_without(rows, stream), self.weights, base=near) for stream in streams]
             return crowded(loads, len(self.scene.table.memory))
         if self._found is None or self._found[0] is not rows:
-            weights = np.array([self._weights.get(stream, 1.0) for stream in rows])
+            weights = np.array([self.weights.get(stream, 1.0) for stream in rows])
             uses = [forecast.use(stream, row) for stream, row in rows.items()]
             self._found = rows, crowd(uses, weights, self._under(), len(self.scene.table.memory))
         at = {stream: s for s, stream in enumerate(rows)}
         return self._found[1].only([at[stream] for stream in streams])
 
     def _under(self) -> Crowd:
-        return crowded([self._near()], len(self.scene.table.memory))
+        return crowded([self.near()], len(self.scene.table.memory))
 
-    def _near(self) -> Load:
+    def near(self) -> Load:
         """Of the load of those who stay, what is on the nodes considered."""
         if self._beside is None:
             nodes = {n for group in self.scene.groups for n in group.nodes.ravel().tolist()}
@@ -255,7 +273,7 @@ class Turn:
     def unlike(self, rows: Rows) -> list[tuple[str, str]]:
         """Pairs of free streams of one model, of other rates or weights, the most unlike first; swaps are learnt."""
         streams, at = self.scene.table.streams, self.scene.at
-        own = {s: (float(streams[s].period_us), self._weights.get(s, 1.0)) for s in self.free}
+        own = {s: (float(streams[s].period_us), self.weights.get(s, 1.0)) for s in self.free}
         if len(set(own.values())) < 2:
             return []
         every = [
@@ -279,7 +297,7 @@ class Turn:
             return self.free
         (asked, order), scene = self._asked, self.scene
         crowd, backlog = self._crowd(order, rows), backlog_us(scene.snapshot)
-        moving = [self._weights.get(s, 1.0) * scene.forecast.use(s, rows[s]).moving_us for s in order]
+        moving = [self.weights.get(s, 1.0) * scene.forecast.use(s, rows[s]).moving_us for s in order]
         gain = np.array(moving) + crowd.waits_us(len(backlog), backlog) - asked.responses_us(crowd)
         gains = dict(zip(order, gain.tolist(), strict=True))
         best = sorted(self.free, key=lambda stream: -gains[stream])[:ASKED]
@@ -294,31 +312,36 @@ class Turn:
         self.bounded = True
         if len(self.free) == 1:
             return self._beside_those_that_stay(self.free[0])
-        order, parts, near = list[str](), list[Choices](), self._near()
+        order, parts, near = list[str](), list[Choices](), self.near()
         for at, group in enumerate(scene.groups):
             mine = [s for s in self.free if scene.at[s][0] == at]
             if mine:
                 order += mine
                 parts.append(choices(self._picked(group, mine), slack))
-        weights = np.array([self._weights.get(s, 1.0) for s in order])
+        weights = np.array([self.weights.get(s, 1.0) for s in order])
         asked = Together(joined(parts), weights, near, backlog_us(scene.snapshot))
-        found = asked.found(known, scene.forecast.load(rows, self._weights, base=near))
+        found = asked.found(known, scene.forecast.load(rows, self.weights, base=near))
         if asked.sure:
             self._asked = asked, order
-            self.least_us = min(found.least_us, self._knee_us()) if near.nodes or near.paths else found.least_us
-            self.goal_us = max(self.goal_us, self.least_us * (1 + CLOSE))
+            self.at_least(found.least_us)
         return dict(zip(order, found.rows, strict=True)) if found.rows else None
+
+    def at_least(self, bound_us: float) -> None:
+        """No placement costs less than this bound, which knows waits beside those that stay up to their knee only."""
+        near = self.near()
+        self.least_us = max(self.least_us, min(bound_us, self._knee_us()) if near.nodes or near.paths else bound_us)
+        self.goal_us = max(self.goal_us, self.least_us * (1 + CLOSE))
 
     def _knee_us(self) -> float:
         """What the free streams cost at least if one of them meets itself beside others where waits grow slower."""
-        alone = {s: self._weights.get(s, 1.0) * self.scene.alone[s].least_us for s in self.free}
-        more = min(knee_us(self._weights.get(s, 1.0)) - us for s, us in alone.items())
+        alone = {s: self.weights.get(s, 1.0) * self.scene.alone[s].least_us for s in self.free}
+        more = min(knee_us(self.weights.get(s, 1.0)) - us for s, us in alone.items())
         return sum(alone.values()) + max(more, 0.0)
 
     def _beside_those_that_stay(self, stream: str) -> Rows | None:
         """The same of the only one that is free: its best row, and the least of all its rows."""
         at, b = self.scene.at[stream]
-        group, under, weight = self.scene.groups[at], self._under(), self._weights.get(stream, 1.0)
+        group, under, weight = self.scene.groups[at], self._under(), self.weights.get(stream, 1.0)
         costs = group.costs([b], under, [weight], current=self.current)
         found = self._met(group, costs, (0, b), solve(costs)[0], under)
         self.least_us = min(found.least_us, weight * self.scene.beyond_us[stream], knee_us(weight))
@@ -338,9 +361,9 @@ class Turn:
             if not np.isfinite(alone).any(axis=1).all():
                 return None
             places, node = np.unique(nodes, return_inverse=True)
-            there = scene.forecast.load(rows, self._weights, base=self._near()).nodes
+            there = scene.forecast.load(rows, self.weights, base=self.near()).nodes
             stay = np.array([there.get(n, NOBODY) for n in places.tolist()]).T
-            weight = np.array([[self._weights.get(s, 1.0)] for s in mine])
+            weight = np.array([[self.weights.get(s, 1.0)] for s in mine])
             weighed = np.stack((*parts, np.broadcast_to(weight, nodes.shape)))
             chosen = spread(Whole(alone, node.reshape(nodes.shape), weighed, stay, backlog[places]))
             found = nodes[np.arange(len(mine)), chosen].tolist()
@@ -349,8 +372,8 @@ class Turn:
 
     def _picked(self, group: Group, streams: Sequence[str]) -> Picked:
         scene, pick = self.scene, [self.scene.at[s][1] for s in streams]
-        weights = np.array([self._weights.get(s, 1.0) for s in streams])
-        near, known = self._near(), None
+        weights = np.array([self.weights.get(s, 1.0) for s in streams])
+        near, known = self.near(), None
         if not near.nodes and not near.paths and (weights == 1.0).all() and pick == [*range(len(group.streams))]:
             costs, known = scene.quiet[scene.groups.index(group)]
         else:

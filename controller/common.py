@@ -1,0 +1,104 @@
+"""Where memory is short: one row for all streams of a model, which then share what is loaded. Pure.
+
+Streams that answer each other one by one never get there: the first that moves would have to load for itself what the
+others have elsewhere. As one stream with all their rates they have an exact best row; ways from and to the phones are
+added up. The models stand end to end in one chain, so that memory goes to that which gains most by it.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from controller.chain import Costs, Group, Room, room_in
+from controller.cost import speed_now
+from controller.labels import Together, fitted_together
+from controller.table import Floats, Row, Rows
+from controller.tight import Tight, end_to_end, tight
+from controller.turns import PLAIN, Turn
+
+NODES = 48  # on which all of them are placed
+ENTRIES = 300  # blocks of all streams times nodes, above which they are not gone through by themselves
+STEPS = 24  # of that
+PASSES = 2  # more of them, each with the load of the models as they were placed before
+
+
+class Common:
+    """The streams of each model as one, in a turn."""
+
+    def __init__(self, turn: Turn) -> None:
+        self._turn, scene = turn, turn.scene
+        self._models = scene.table.by_model(turn.free)
+        self._names = [scene.table.streams[members[0]].model for members in self._models]
+        self._nodes = _nodes(turn)[None]
+        some = scene.table, scene.snapshot
+        self._as_one = [Group(*some, members, self._nodes, as_one=True) for members in self._models]
+        self._each = [Group(*some, members, self._nodes) for members in self._models]
+
+    def start(self) -> dict[str, Row]:
+        """All of them placed at once, each model in one row; nothing if none is found."""
+        best, turn = dict[str, Row](), self._turn
+        for _ in range(1 + PASSES if len(self._models) > 1 else 1):
+            chain = end_to_end([self._chain(at, best) for at in range(len(self._models))], self._names)
+            judged = None if best else lambda rows: turn.worth(self._rows(rows))
+            rows = self._rows(fitted_together(chain, judged).rows)
+            if not rows or rows == best:
+                break
+            turn.scene.forecast.learn(rows.items())
+            if best and turn.worth(rows) >= turn.worth(best):
+                break
+            best = rows
+        return best
+
+    def apart(self, known_us: float) -> Together | None:
+        """Each stream by itself, sharing what they have in common; for less than what is known. Rows are of `order`."""
+        turn, of = self._turn, [(at, b) for at, members in enumerate(self._models) for b in range(len(members))]
+        blocks = sum(self._each[at].blocks for at, _ in of)
+        if blocks * self._nodes.shape[1] > ENTRIES:
+            return None
+        chains = list[Tight]()
+        for at, b in of:
+            group, stream = self._each[at], self._models[at][b]
+            room = room_in(turn.scene.table, stream, turn.loaded, {})
+            costs = group.costs([b], [turn.near()], [turn.weights.get(stream, 1.0)], [room])
+            chains.append(self._tight(costs, group.missing(b, room), room, stream))
+        models = [self._names[at] for at, _ in of]
+
+        def judged(rows: Sequence[Row]) -> float:
+            return turn.worth(dict(zip(self.order, rows, strict=True)))
+
+        return fitted_together(end_to_end(chains, models), judged, known_us, (STEPS,))
+
+    @property
+    def order(self) -> list[str]:
+        return [stream for members in self._models for stream in members]
+
+    def _rows(self, found: Sequence[Row]) -> dict[str, Row]:
+        """The rows of the models are those of their streams."""
+        return {s: row for members, row in zip(self._models, found, strict=False) for s in members}
+
+    def _chain(self, at: int, rows: Rows) -> Tight:
+        """Of one model, beside the load of the others at `rows`; their memory is left out."""
+        turn, members, table = self._turn, self._models[at], self._turn.scene.table
+        others = {s: row for s, row in rows.items() if s not in members}
+        load = turn.scene.forecast.load(others, turn.weights, base=turn.near())
+        weights = [turn.weights.get(s, 1.0) for s in members]
+        room = room_in(table, members[0], turn.loaded, {})
+        each = self._each[at].costs(range(len(members)), [load] * len(members), weights)
+        costs = self._as_one[at].costs([0], [load], [sum(weights)], [room])
+        ends = each.enter.sum(axis=0, keepdims=True), each.leave.sum(axis=0, keepdims=True)
+        every = Costs(costs.nodes, costs.run, costs.hop, costs.kind, *ends)
+        return self._tight(every, self._as_one[at].missing(0, room), room, members[0])
+
+    def _tight(self, costs: Costs, missing: Floats, room: Room, stream: str) -> Tight:
+        return tight(costs, missing, self._turn.scene.table.chain(stream).working, room.free[self._nodes[0]])
+
+
+def _nodes(turn: Turn) -> "np.typing.NDArray[np.intp]":
+    """Those considered for any stream, or the fastest of them; and the phones."""
+    scene = turn.scene
+    every = np.unique(np.concatenate([group.nodes.ravel() for group in scene.groups]))
+    if len(every) > NODES:
+        speed = speed_now(scene.table, scene.snapshot)[every]
+        phones = [scene.table.source(s) for s in turn.free]
+        every = np.union1d(every[np.argsort(-speed, kind="stable")[:NODES]], phones)
+    return every

@@ -1,0 +1,129 @@
+"""What chains of blocks cost and need of the memory of the nodes; several of them may be put end to end. Pure.
+
+Here each run has two figures on each node: what it costs, and the bytes that it adds. With a price for each byte the
+programme over cuts and nodes says what is still to pay, memory paid for. Whatever the prices are, less what all free
+memory is worth no row that fits can cost less (Lagrange).
+
+Streams of one model share the blocks that they have in common. Each is charged an equal part of what it needs: what
+they hold together is at least the mean of what each of them does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from controller.chain import Costs, square
+from controller.table import Bools, Floats, Row
+
+Part = tuple[int, int, int]  # a run: first and last block, position of the node
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tight:
+    """L blocks on K nodes: of one chain, or of several that stand end to end."""
+
+    nodes: tuple[int, ...]  # which hosts
+    run: Floats  # (L+1, L+1, K) blocks i..j-1, infinite where they may not be
+    hop: Floats  # (L, K, K) before block l; of the first block nothing
+    enter: Floats  # (K,)
+    leave: Floats  # (K,)
+    free: Floats  # (K,) bytes
+    missing: Floats  # (L, K) bytes of each block
+    peak: Floats  # (L+1, L+1) bytes of the working set of each run
+    need: Floats  # (L+1, L+1, K) bytes of each run
+    charged: Floats  # (L+1, L+1, K) bytes that it pays for
+    lengths: tuple[int, ...]  # of the chains
+    same: Bools | None = None  # (L, L) blocks that are one in memory, where any are
+
+    @property
+    def blocks(self) -> int:
+        return len(self.hop)
+
+    def cost_us(self, parts: Sequence[Part]) -> float:
+        total = float(self.enter[parts[0][2]] + self.leave[parts[-1][2]])
+        total += sum(float(self.run[part]) for part in parts)
+        return total + sum(float(self.hop[b[0], a[2], b[2]]) for a, b in pairwise(parts))
+
+    def rows(self, parts: Sequence[Part]) -> list[Row]:
+        """The hosts of all blocks, of each chain."""
+        hosts, at, found = [self.nodes[k] for first, last, k in parts for _ in range(first, last)], 0, list[Row]()
+        for length in self.lengths:
+            found.append(tuple(hosts[at : at + length]))
+            at += length
+        return found
+
+
+def tight(costs: Costs, missing: Floats, working: Floats, free: Floats) -> Tight:
+    """Of the one stream of `costs`: (L, K) bytes of each block that are not there, (L,) working sets, (K,) bytes."""
+    blocks = len(working)
+    total = np.concatenate((np.zeros((1, len(free))), np.cumsum(missing, axis=0)))
+    peak = np.zeros((blocks + 1,) * 2)
+    for first in range(blocks):
+        peak[first, first + 1 :] = np.maximum.accumulate(working[first:])
+    need = total[None] - total[:, None] + peak[:, :, None]
+    hop, nodes = costs.hop[0, list(costs.kind[:-1])], tuple(costs.nodes[0].tolist())
+    ends = costs.enter[0], costs.leave[0]
+    return Tight(nodes, square(costs, 0), hop, *ends, free, missing, peak, need, need, (blocks,))
+
+
+def end_to_end(chains: Sequence[Tight], models: Sequence[str]) -> Tight:
+    """Chains of these models, on the same nodes: when one is done, the next one begins."""
+    if len(chains) == 1:
+        return chains[0]
+    blocks, nodes = sum(chain.blocks for chain in chains), len(chains[0].free)
+    run, (need, charged) = np.full((blocks + 1, blocks + 1, nodes), np.inf), np.zeros((2, blocks + 1, blocks + 1, nodes))
+    hop, missing, peak = np.zeros((blocks, nodes, nodes)), np.zeros((blocks, nodes)), np.zeros((blocks + 1, blocks + 1))
+    at = 0
+    for chain, model in zip(chains, models, strict=True):
+        here = slice(at, at + chain.blocks)
+        mine = here, slice(at + 1, at + chain.blocks + 1)
+        run[mine], need[mine], peak[mine] = chain.run[:-1, 1:], chain.need[:-1, 1:], chain.peak[:-1, 1:]
+        charged[mine] = need[mine] / list(models).count(model)
+        hop[here], missing[here] = chain.hop, chain.missing
+        at += chain.blocks
+    at = 0
+    for done, begun in pairwise(chains):
+        at += done.blocks
+        hop[at] = done.leave[:, None] + begun.enter
+    first, last, lengths = chains[0], chains[-1], tuple(chain.blocks for chain in chains)
+    same = _same(lengths, models) if len(set(models)) < len(models) else None
+    ends = first.enter, last.leave, first.free
+    return Tight(first.nodes, run, hop, *ends, missing, peak, need, charged, lengths, same)
+
+
+def _same(lengths: Sequence[int], models: Sequence[str]) -> Bools:
+    """(L, L)"""
+    which = np.concatenate([np.arange(length) for length in lengths])
+    model = np.repeat([list(models).index(model) for model in models], lengths)
+    return np.asarray((which[:, None] == which) & (model[:, None] == model))
+
+
+class Prices:
+    """A price of a byte on each node (K,), and what a chain still has to pay with it."""
+
+    def __init__(self, chain: Tight, prices: Floats) -> None:
+        self.chain, self.prices, self.worth = chain, prices, float(prices @ chain.free)
+        self._priced = chain.run + chain.charged * prices
+        blocks = chain.blocks
+        self.after = np.full((blocks + 1, len(prices)), np.inf)  # when blocks 0..j-1 are done
+        self._ready = np.empty((blocks, len(prices)))  # when the next run is to begin with block i
+        self.after[blocks] = chain.leave
+        for i in range(blocks - 1, -1, -1):
+            np.minimum.reduce(self._priced[i, i + 1 :] + self.after[i + 1 :], axis=0, out=self._ready[i])
+            if i:
+                np.minimum.reduce(chain.hop[i] + self._ready[i], axis=1, out=self.after[i])
+        self.least_us = float((chain.enter + self._ready[0]).min()) - self.worth
+
+    def cheapest(self) -> tuple[list[Part], Floats]:
+        """The runs that attain `least_us`, and the (K,) bytes they are charged for."""
+        chain, used, i = self.chain, np.zeros(len(self.prices)), 0
+        node, found = int((chain.enter + self._ready[0]).argmin()), list[Part]()
+        while True:
+            j = i + 1 + int((self._priced[i, i + 1 :, node] + self.after[i + 1 :, node]).argmin())
+            found.append((i, j, node))
+            used[node] += chain.charged[i, j, node]
+            if j == chain.blocks:
+                return found, used
+            node, i = int((chain.hop[j, node] + self._ready[j]).argmin()), j
