@@ -198,7 +198,7 @@ class Group:
         run = self._run(pick, beside, weight)
         for b, stream in enumerate(pick):
             if rooms is not None:
-                run[b][self._need(stream, rooms[b]) > rooms[b].free[nodes[b]]] = np.inf
+                run[b][self.need(stream, rooms[b]) > rooms[b].free[nodes[b]]] = np.inf
             before = (current or {}).get(self.streams[stream])
             if before is not None and self._objective.reconfigure_us:
                 elsewhere = np.array(before)[:, None] != nodes[b]
@@ -314,7 +314,7 @@ class Group:
         rho = self._per_us[streams][:, None] * self._wire[_rows(self._wire, streams)[:, None], size, start, end]
         return np.where(start != end, place, -1), np.where(start != end, rho, 0.0)
 
-    def _need(self, stream: int, room: Room) -> Floats:
+    def need(self, stream: int, room: Room) -> Floats:
         """(P, K) bytes that each run adds."""
         weight = self.missing(stream, room)
         total = np.concatenate((np.zeros_like(weight[:1]), np.cumsum(weight, axis=0)))

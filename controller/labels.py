@@ -15,26 +15,24 @@ label a state, without bound or prices, and misses optima.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from controller.chain import Indices
 from controller.programme import Best
 from controller.table import Floats, Row
-from controller.tight import Part, Prices, Tight
+from controller.tight import GUESS, PROVEN, Part, Prices, Tight, climb
 
-ROUNDS = 10  # of better prices, and as many again where the row is open after a first search
-STEPS, MORE = 12, 24  # of a search, before and after that; small chains have more
+STEPS, MORE = 12, 24  # of a search, and of another one with better prices; small chains have more
 ENTRIES, SMALL = 500, 4  # blocks times nodes of a chain that has no more; how many times more at most
 WIDTH = 32  # labels that are gone on with in one step
 CHILDREN = 6  # times as many labels that a step leaves
 AHEAD = 4.0  # of the gap: how much worse a label may be that is as good as at the end
 JUDGED = 8  # whole rows of a step that are looked at
-DULL = 0.7  # times as far where prices are no better
-GUESS = 1.2  # of the bound, where there is no row yet
-PROVEN = 1e-6  # a gap that is rounding
 
 Judge = Callable[[list[Row]], float]
+Effort = Literal["thorough", "short", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +48,11 @@ class Together:
     least_us: float  # no rows that fit cost less
 
 
-def fitted(chain: Tight, judge: Judge | None = None) -> Fitted:
+def fitted(chain: Tight, judge: Judge | None = None, effort: Effort = "thorough") -> Fitted:
     """The cheapest row that fits; `judge` says what rows cost, where that is more than the chain knows."""
     more = int(min(max(ENTRIES / (chain.blocks * len(chain.free)), 1), SMALL))
-    found = fitted_together(chain, judge, steps=(STEPS * more, MORE * more))
+    steps = {"thorough": (STEPS * more, MORE * more), "short": (STEPS,)}
+    found = fitted_together(chain, judge, steps=steps[effort])
     return Fitted(Best(found.cost_us, found.rows[0]) if found.rows else None, found.least_us)
 
 
@@ -66,7 +65,7 @@ def fitted_together(
     search = _Search(chain, judge, below_us)
     for some in steps:
         search.better_prices()
-        if search.open:
+        if search.open and some:
             search.go(some)
         if not search.open:
             break
@@ -80,7 +79,8 @@ class _Search:
     def __init__(self, chain: Tight, judge: Judge | None, below_us: float) -> None:
         self._chain, self._judge = chain, judge
         self.parts, self.best_us, self.least_us = list[Part](), below_us, -float("inf")
-        self._prices = Prices(chain, np.zeros(len(chain.free)))
+        self._top = np.zeros(len(chain.free))
+        self._prices: Prices
 
     @property
     def open(self) -> bool:
@@ -99,64 +99,57 @@ class _Search:
             self.parts, self.best_us = parts, cost_us
 
     def better_prices(self) -> None:
-        """Goes up from the best prices that there are, by how much too much the cheapest row needs."""
-        chain, top, at, step = self._chain, self._prices, self._prices, 1.0
-        for _ in range(ROUNDS):
+        chain, found = self._chain, dict[bytes, Prices]()
+
+        def least(prices: Floats) -> tuple[float, Floats]:
+            at = found[prices.tobytes()] = Prices(chain, prices)
+            self.least_us = max(self.least_us, at.least_us)
             if not np.isfinite(at.least_us):
-                self.least_us = at.least_us
-                return
-            parts, used = at.cheapest()
-            over = used - chain.free
-            if chain.same is not None or (over <= 0).all():
+                return at.least_us, chain.free
+            parts, charged = at.cheapest()
+            if chain.same is not None or (charged <= chain.free).all():
                 self.take(parts, chain.cost_us(parts))
-            if at.least_us > top.least_us:
-                top = at
-            elif at is not top:
-                step *= DULL
-            self.least_us = max(self.least_us, top.least_us)
-            slope = np.where((over < 0) & (at.prices <= 0), 0.0, over)
-            if not self.open or not slope.any():
-                break
-            goal = self.best_us if self.best_us < float("inf") else GUESS * abs(top.least_us)
-            at = Prices(chain, np.maximum(at.prices + step * (goal - at.least_us) * slope / float(slope @ slope), 0.0))
-        self._prices = top
+            return at.least_us, charged
+
+        self._top = climb(least, self._top, chain.free, lambda: self.best_us)
+        self._prices = found[self._top.tobytes()]
 
     def go(self, steps: int) -> None:
         """From the beginnings of all rows, so many steps at most."""
-        pool = _Pool((1 + steps) * CHILDREN * WIDTH, self._chain)
-        self._go_on(pool, None)
+        pool, ending = _Pool((1 + steps) * CHILDREN * WIDTH, self._chain), self._prices.ending_us
+        self._go_on(pool, None, ending)
         for _ in range(steps):
             at = pool.next(self._goal_us, self._chain.blocks)
             if not len(at):
                 break
-            self._go_on(pool, at)
+            self._go_on(pool, at, ending)
         self.least_us = max(self.least_us, min(pool.least_us, self.best_us))
 
-    def _go_on(self, pool: "_Pool", at: Indices | None) -> None:
+    def _go_on(self, pool: "_Pool", at: Indices | None, ending: Floats) -> None:
         """Puts another run behind some labels; behind none at first."""
-        chain, prices = self._chain, self._prices
+        chain = self._chain
         if at is None:
             first, used, paid = np.zeros(1, dtype=np.intp), np.zeros((1, len(chain.free))), np.zeros(1)
-            cost = chain.enter + chain.run[:1]
+            ready = chain.enter[None]
         else:
             first, used, paid = pool.done[at], pool.used[at], pool.paid[at]
-            ready = pool.cost[at][:, None] + chain.hop[first, pool.node[at]]
-            cost = ready[:, None] + chain.run[first]  # (M, L+1, K)
-        need = pool.need(first, at)
+            ready = pool.cost[at][:, None] + chain.hop[first, pool.node[at]]  # (M, K)
+        need = pool.need(first, at)  # (M, L+1, K)
         fits = used[:, None] + need <= chain.free
-        self._end(pool, at, np.where(fits[:, -1], cost[:, -1] + chain.leave, np.inf))
-        rent = chain.charged[first] * prices.prices + paid[:, None, None]
-        bound = np.where(fits, cost + rent + prices.after - prices.worth, np.inf)
-        m, last, node = np.nonzero(bound[:, :-1] < self._goal_us)
+        self._end(pool, at, np.where(fits[:, -1], ready + chain.run[first, -1] + chain.leave, np.inf))
+        bound = ending[first]
+        bound += (ready + paid[:, None])[:, None]
+        m, last, node = np.nonzero(fits[:, :-1] & (bound[:, :-1] < self._goal_us))
         found = bound[m, last, node]
         if len(m) > CHILDREN * WIDTH:
             order = np.argpartition(found, CHILDREN * WIDTH)
             pool.drop(float(found[order[CHILDREN * WIDTH]]))
-            m, last, node, found = (part[order[: CHILDREN * WIDTH]] for part in (m, last, node, found))
-        used = used[m]
+            some = order[: CHILDREN * WIDTH]
+            m, last, node, found = m[some], last[some], node[some], found[some]
+        run, used = (first[m], last, node), used[m]
         used[np.arange(len(m)), node] += need[m, last, node]
-        figures = cost[m, last, node], rent[m, last, node], found
-        pool.add(None if at is None else at[m], (first[m], last, node), figures, used)
+        rent = paid[m] + chain.charged[run] * self._prices.prices[node]
+        pool.add(None if at is None else at[m], run, (ready[m, node] + chain.run[run], rent, found), used)
 
     def _end(self, pool: "_Pool", at: Indices | None, total: Floats) -> None:
         """Looks at the cheapest whole rows of a step; (M, K) what they cost, the last run being on node k."""

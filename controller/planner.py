@@ -25,18 +25,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from controller.common import Common
+from controller.chain import PLAIN
 from controller.cost import Forecast, Outlook, speed_now
+from controller.labels import Effort
 from controller.memory import overfull
 from controller.model import Problem, Snapshot
 from controller.objective import Objective
+from controller.scene import HANDFUL, Scene
 from controller.search import TRIALS, improved, swapped
+from controller.sharing import Sharing
 from controller.table import Floats, Row, Rows, Table, tabulate
-from controller.turns import HANDFUL, ROUNDS, Scene, Turn
+from controller.turns import ROUNDS, Turn
 
 ORDERS = 4  # orders in which streams choose one after the other
 WHOLE, FEW = 16, 2  # nodes tried with everything on them, times streams; and at least
 NEAR = 1e-3  # of the bound: then the rest is not sought
+CROWDED = 0.05  # of what streams cost: they wait for each other so much that memory is not the only matter
 STARTS = 4  # placements from which best responses are followed
 
 
@@ -72,23 +76,39 @@ class Planner:
         """
         current = current or {}
         forecast = forecast or Forecast(self.table, snapshot)
-        scene = Scene(self.table, snapshot, order, current, objective=self.objective, known=forecast, weights=weights)
+        scene = Scene(
+            self.table,
+            snapshot,
+            order,
+            current,
+            objective=self.objective,
+            known=forecast,
+            weights=weights,
+            effort=self._effort(len(order)),
+        )
         stranded = tuple(s for s in order if s in scene.cut_off)
         free = [s for s in order if s not in stranded]
         alone = {s: weights.get(s, 1.0) * scene.alone[s].least_us for s in free}
         bound = sum(least_us for least_us in alone.values() if least_us < float("inf"))
         turn = Turn(scene, free, weights_without(weights, stranded), current)
         whole = tuple({**turn.kept, **rows} for rows in self._together(snapshot, turn))
-        common = Common(turn) if turn.cramped else None
-        starts, unplaced = self._starts(turn, free, whole, common)
+        sharing = Sharing(turn) if turn.cramped else None
+        starts, unplaced = self._starts(turn, free, whole, sharing)
         if not starts:
             return Plan(None, stranded, unplaced, bound, turn.outlook)
-        rows, total = self._sought(turn, starts)
-        if common is not None:
-            rows, total = self._apart(turn, common, rows, total)
+        if sharing is not None and len(free) <= HANDFUL:
+            rows, total = self._cramped(turn, sharing, starts)
+        else:
+            rows, total = self._sought(turn, starts)
         if total == float("inf"):
             return Plan(None, stranded, tuple(free), bound, turn.outlook)
         return Plan({**turn.kept, **rows}, stranded, (), max(bound, turn.least_us), turn.outlook, whole)
+
+    def _effort(self, streams: int) -> Effort:
+        """To fit each stream into memory when nobody else is there: they are fitted together later, if they may be."""
+        if streams == 1 or self.objective != PLAIN:
+            return "thorough"
+        return "none" if streams <= HANDFUL else "short"
 
     @staticmethod
     def _sought(turn: Turn, starts: Sequence[dict[str, Row]]) -> tuple[Rows, float]:
@@ -116,15 +136,20 @@ class Planner:
             rows, total = swapped(rows, total, turn.worth, turn.unlike(rows))
         return rows, total
 
-    @staticmethod
-    def _apart(turn: Turn, common: Common, rows: Rows, total: float) -> tuple[Rows, float]:
-        """What is better where each stream goes its own way, memory being short."""
-        if total <= turn.goal_us * (1 + NEAR) or (found := common.apart(total)) is None:
-            return rows, total
-        turn.at_least(found.least_us)
-        if not found.rows:
-            return rows, total
-        return turn.settled(dict(zip(common.order, found.rows, strict=True)))
+    def _cramped(self, turn: Turn, sharing: Sharing, starts: Sequence[dict[str, Row]]) -> tuple[Rows, float]:
+        """The same where memory is short: who moves alone has nowhere to go, so all of them move together."""
+        rows = min(starts, key=turn.worth)
+        turn.together(rows)
+        if turn.worth(rows) > turn.goal_us * (1 + NEAR):
+            found = sharing.apart(turn.worth(rows)) if sharing.few else None
+            turn.at_least(found.least_us if found else sharing.least_us(turn.worth(rows)))
+            if found and found.rows:
+                rows = dict(zip(sharing.order, found.rows, strict=True))
+        end = turn.settled(rows)
+        apart = sum(turn.outlook.total_us({stream: row}) for stream, row in end[0].items())
+        if end[1] > apart * (1 + CROWDED):
+            return min(end, self._sought(turn, [*starts[:1], dict(end[0]), *starts[1:]]), key=worth_of)
+        return end
 
     def total_us(self, snapshot: Snapshot, rows: Rows, weights: Mapping[str, float]) -> float:
         """The weighted sum of predicted latencies."""
@@ -155,7 +180,7 @@ class Planner:
         return found
 
     def _starts(
-        self, turn: Turn, free: list[str], whole: Sequence[Rows], common: Common | None
+        self, turn: Turn, free: list[str], whole: Sequence[Rows], sharing: Sharing | None
     ) -> tuple[list[dict[str, Row]], tuple[str, ...]]:
         """What to begin with, the current placement first and then the best; or who finds no room."""
         scene, current = turn.scene, turn.current
@@ -163,8 +188,6 @@ class Planner:
         apart = {s: found.row for s in free if (found := scene.alone[s].best) is not None}
         if free and len(apart) == len(free) and not turn.loaded.overfull(apart):
             starts.append(apart)
-        elif common is not None and (all_of_them := common.start()):
-            starts.append(all_of_them)
         starts += [{s: rows[s] for s in free} for rows in whole]
         placed = {s: current[s] for s in free if s in current}
         scene.forecast.learn([one for rows in (placed, *starts) for one in rows.items()])
@@ -172,7 +195,11 @@ class Planner:
         usable = bool(free) and len(placed) == len(free) and turn.worth(placed) < float("inf")
         if usable:
             starts.insert(0, placed)
-        if not starts or self.objective.limited or (not usable and 1 < len(free) <= STARTS):
+        if sharing is not None and (rows := sharing.start()):
+            starts.append(rows)
+            if len(free) <= HANDFUL:
+                return starts, ()
+        if not starts or sharing is not None or self.objective.limited or (not usable and 1 < len(free) <= STARTS):
             chosen, unplaced = self._one_by_one(turn, free)
             starts += chosen
         return starts, unplaced

@@ -8,7 +8,7 @@ Streams of one model share the blocks that they have in common. Each is charged 
 they hold together is at least the mean of what each of them does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,6 +16,11 @@ import numpy as np
 
 from controller.chain import Costs, square
 from controller.table import Bools, Floats, Row
+
+ROUNDS = 10  # of better prices
+DULL = 0.7  # times as far where prices are no better
+GUESS = 1.2  # of the bound, where no row is known
+PROVEN = 1e-6  # a gap that is rounding
 
 Part = tuple[int, int, int]  # a run: first and last block, position of the node
 
@@ -73,7 +78,10 @@ def end_to_end(chains: Sequence[Tight], models: Sequence[str]) -> Tight:
     if len(chains) == 1:
         return chains[0]
     blocks, nodes = sum(chain.blocks for chain in chains), len(chains[0].free)
-    run, (need, charged) = np.full((blocks + 1, blocks + 1, nodes), np.inf), np.zeros((2, blocks + 1, blocks + 1, nodes))
+    run, (need, charged) = (
+        np.full((blocks + 1, blocks + 1, nodes), np.inf),
+        np.zeros((2, blocks + 1, blocks + 1, nodes)),
+    )
     hop, missing, peak = np.zeros((blocks, nodes, nodes)), np.zeros((blocks, nodes)), np.zeros((blocks + 1, blocks + 1))
     at = 0
     for chain, model in zip(chains, models, strict=True):
@@ -116,6 +124,11 @@ class Prices:
                 np.minimum.reduce(chain.hop[i] + self._ready[i], axis=1, out=self.after[i])
         self.least_us = float((chain.enter + self._ready[0]).min()) - self.worth
 
+    @property
+    def ending_us(self) -> Floats:
+        """(L+1, L+1, K) from the start of a run to the end at least, memory paid for, less what all memory is worth."""
+        return np.asarray(self._priced + (self.after - self.worth))
+
     def cheapest(self) -> tuple[list[Part], Floats]:
         """The runs that attain `least_us`, and the (K,) bytes they are charged for."""
         chain, used, i = self.chain, np.zeros(len(self.prices)), 0
@@ -127,3 +140,31 @@ class Prices:
             if j == chain.blocks:
                 return found, used
             node, i = int((chain.hop[j, node] + self._ready[j]).argmin()), j
+
+
+def climb(
+    least: Callable[[Floats], tuple[float, Floats]],
+    start: Floats,
+    free: Floats,
+    known_us: Callable[[], float],
+    rounds: int = ROUNDS,
+) -> Floats:
+    """The prices (K,) of those tried that give the highest bound: each time by how much too much memory is charged.
+
+    `least` says the bound at some prices, and the (K,) bytes charged there; `known_us` what some rows cost that fit.
+    """
+    top, best, prices, step = start, -float("inf"), start, 1.0
+    for _ in range(rounds):
+        least_us, charged = least(prices)
+        if least_us > best:
+            top, best = prices, least_us
+        else:
+            step *= DULL
+        over = charged - free
+        slope = np.where((over < 0) & (prices <= 0), 0.0, over)
+        goal = known_us()
+        if not np.isfinite(least_us) or best >= goal * (1 - PROVEN) or not slope.any():
+            break
+        goal = goal if goal < float("inf") else GUESS * abs(best)
+        prices = np.maximum(prices + step * (goal - least_us) * slope / float(slope @ slope), 0.0)
+    return top

@@ -1,150 +1,30 @@
-"""One plan at work: each stream alone, and what is best for streams while the others stay. Pure."""
+"""One plan at work: what is best for streams while the others stay. Pure."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
 
-from controller.chain import Costs, Group, Room, overfull_in, room_in
+from controller.chain import PLAIN, Costs, Group, room_in
 from controller.choices import Choices, Picked, choices, joined
-from controller.comeback import STEPS, OneStream, cheapest, comes_back, knee_us
-from controller.cost import NOBODY, Forecast, Load, Outlook, Parts, backlog_us
+from controller.comeback import knee_us
+from controller.cost import NOBODY, Load, Outlook, backlog_us
 from controller.crowd import Crowd, crowd, crowded
-from controller.labels import Fitted, Judge, fitted
+from controller.labels import Fitted, Judge
 from controller.memory import Loaded
-from controller.model import Snapshot
-from controller.objective import Objective
-from controller.programme import Best, solve, tables
+from controller.programme import Best, solve
+from controller.scene import HANDFUL, Scene, within
 from controller.spread import Whole, spread
-from controller.table import Floats, Row, Rows, Table
-from controller.tiers import Asked, Frontier, frontier
-from controller.tight import tight
+from controller.table import Row, Rows
 from controller.together import Together
 
-RESPONSES, HANDFUL, MORE = 20, 4, 40  # best responses in one plan; of so few streams there may be more
+RESPONSES, MORE = 20, 40  # best responses in one plan; of a handful of streams there may be more
 ROUNDS = 8
 LEAST_GAIN = 1e-3  # of a round, else it is the last
 COMPANY = 12  # streams that are bounded together
 CLOSE = 1e-6  # a gap that is rounding
 SWAPS = 48  # of two streams' places that are tried
 TRIFLE, ASKED = 0.02, 6  # of a gap; the streams that may gain most, where there are more than a handful
-SHARED, BEGIN = 60, 4  # steps for rows that come back, of several streams in one plan; and what a search takes to begin
-PLAIN = Objective()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Alone:
-    """Streams of one model on the nodes worth considering, when nobody else is there."""
-
-    group: Group
-    quiet: tuple[Costs, tuple[Floats, Floats]]
-    reached: Sequence[bool]  # whether there is any row
-    found: Sequence[Fitted]  # that fits
-    beyond_us: tuple[float, ...]
-
-
-class Scene:
-    """A snapshot beside what stays: the nodes worth considering, and what each stream alone would do."""
-
-    def __init__(
-        self,
-        table: Table,
-        snapshot: Snapshot,
-        streams: Sequence[str],
-        current: Rows,
-        *,
-        objective: Objective = PLAIN,
-        known: Forecast | None = None,
-        weights: Mapping[str, float] | None = None,
-    ) -> None:
-        self.weights = weights or {}
-        self.table, self.snapshot, self.objective = table, snapshot, objective
-        self.forecast = known or Forecast(table, snapshot)
-        planned = frozenset(streams)
-        self.stay = self.forecast.load_of_many({s: row for s, row in current.items() if s not in planned}, self.weights)
-        self.groups: list[Group] = []
-        self.at: dict[str, tuple[int, int]] = {}  # stream -> its group, its position there
-        self.quiet: list[tuple[Costs, tuple[Floats, Floats]]] = []  # of each group, when nobody else is there
-        self.alone: dict[str, Fitted] = {}  # by latency only; what is least holds for all nodes
-        self.beyond_us: dict[str, float] = {}  # a row that uses a node which is not considered costs at least this
-        self.steps = 2 * STEPS if len(planned) == 1 else SHARED  # half of them for streams by themselves
-        self.cut_off: set[str] = set()  # no node can be reached, may hold a block and is big enough for it
-        for members in table.by_model(streams):
-            self._add(members, current)
-
-    def _add(self, members: list[str], current: Rows) -> None:
-        kept = [{self.table.source(s), *current.get(s, ())} for s in members]
-        front = frontier(Asked(self.table, self.snapshot, members, self.stay, self.weights), kept)
-        alone = self._alone(members, front)
-        if len(members) <= HANDFUL:  # where rows wait for themselves the bound of others is often too low at first
-            best_us = np.array([found.best.cost_us if found.best else -np.inf for found in alone.found])
-            if (wider := front.wider(best_us)) is not front:
-                alone = self._alone(members, wider)
-        self.at |= {s: (len(self.groups), b) for b, s in enumerate(members)}
-        self.groups.append(alone.group)
-        self.quiet.append(alone.quiet)
-        for stream, reached, found, beyond_us in zip(members, alone.reached, alone.found, alone.beyond_us, strict=True):
-            if not reached and beyond_us == float("inf"):
-                self.cut_off.add(stream)
-            self.beyond_us[stream] = beyond_us
-            self.alone[stream] = Fitted(found.best, min(found.least_us, beyond_us))
-
-    def _alone(self, members: list[str], front: Frontier) -> "Alone":
-        weighed = Group(self.table, self.snapshot, members, front.nodes, self.objective)
-        plain = weighed if self.objective == PLAIN else Group(self.table, self.snapshot, members, front.nodes)
-        costs = plain.costs(range(len(members)), [Load()] * len(members), [1.0] * len(members))
-        quiet, fits, most = (costs, tables(costs)), list[Fitted](), self.steps // 2 // len(members)
-        rows = solve(*quiet)
-        for b, (stream, best) in enumerate(zip(members, rows, strict=True)):
-            room = Room(self.table.memory, np.zeros(self.table.chain(stream).allowed.shape, dtype=bool))
-            met = self.met(plain, costs, (b, b), best, most=most)
-            found = within(plain, costs, (b, b), met.best, room, self._spent_us(stream))
-            least = met.least_us if found.best is met.best else max(met.least_us, found.least_us)
-            fits.append(Fitted(found.best, least))
-        return Alone(weighed, quiet, [best is not None for best in rows], fits, front.beyond_us)
-
-    def _spent_us(self, stream: str) -> Judge:
-        return lambda rows: self.forecast.total_us({stream: rows[0]}, {})
-
-    def met(
-        self,
-        group: Group,
-        costs: Costs,
-        places: tuple[int, int],
-        best: Best | None,
-        *,
-        others: Callable[[], Mapping[int, Parts]] = dict,
-        weight: float = 1.0,
-        most: int = STEPS,
-    ) -> Fitted:
-        """The best row when runs of one row that meet wait for each other; `best` if it has none, or time is up."""
-        b, stream = places
-        if best is None or not comes_back(best.row) or self.steps <= 0:
-            return Fitted(best, best.cost_us if best else float("inf"))
-        one = OneStream(costs.only(b), group.own(stream), weight, others(), len(group.table.memory))
-        found, took = cheapest(one, best.row, min(most, self.steps))
-        self.steps -= took + BEGIN
-        return found
-
-
-def within(
-    group: Group, costs: Costs, places: tuple[int, int], best: Best | None, room: Room, judge: Judge | None = None
-) -> Fitted:
-    """The best row that fits, `best` if it does. `places` of the stream: in the costs, and in the group."""
-    b, stream = places
-    if best is None:
-        return Fitted(None, float("inf"))
-    name = group.streams[stream]
-    if group.table.tight.isdisjoint(best.row) or overfull_in(group.table, name, room)(best.row) is None:
-        return Fitted(best, best.cost_us)
-    working = group.table.chain(name).working
-    return fitted(tight(costs.only(b), group.missing(stream, room), working, room.free[costs.nodes[b]]), judge)
-
-
-def alone(table: Table, snapshot: Snapshot, streams: Sequence[str]) -> dict[str, Fitted]:
-    """Each stream when nobody else is there: its best row, and the least it can ever cost."""
-    return Scene(table, snapshot, streams, {}).alone
 
 
 class Turn:
@@ -164,6 +44,7 @@ class Turn:
         self.bounded = False  # `together` was asked
         self.least_us = 0.0  # no placement of the free streams costs less, with what they make others wait
         self._worth: dict[object, float] = {}
+        self._within: dict[object, Best | None] = {}  # where memory is short
         self._usable: dict[tuple[str, Row], bool] = {}
         goal = sum(weights.get(s, 1.0) * scene.alone[s].least_us for s in free) * (1 + CLOSE)
         self.goal_us = goal if scene.objective == PLAIN else -float("inf")
@@ -172,7 +53,9 @@ class Turn:
     def cramped(self) -> bool:
         """Whether memory is too short for all of them to be where each would be alone."""
         alone = {s: found.row for s in self.free if (found := self.scene.alone[s].best) is not None}
-        return self.scene.objective == PLAIN and 1 < len(alone) == len(self.free) and bool(self.loaded.overfull(alone))
+        if self.scene.objective != PLAIN or len(self.free) < 2:
+            return False
+        return len(alone) < len(self.free) or bool(self.loaded.overfull(alone))
 
     def worth(self, rows: Rows) -> float:
         """The objective when the free streams are at `rows`, without what the others cost; infinite if it cannot be."""
@@ -222,16 +105,20 @@ class Turn:
         weights = [self.weights.get(s, 1.0) for s in streams]
         costs = group.costs(pick, beside, weights, current=self.current)
         found = solve(costs)
-        if self.scene.objective == PLAIN:
-            found = [self._met(group, costs, (b, pick[b]), best, beside).best for b, best in enumerate(found)]
         for b, best in enumerate(found):
             others = _without(rows, streams[b])
             if best is None or self.loaded.overfull({**others, streams[b]: best.row}).keys().isdisjoint(best.row):
+                if self.scene.objective == PLAIN:
+                    found[b] = self._met(group, costs, (b, pick[b]), best, beside).best
                 continue
-            room = room_in(table, streams[b], self.loaded, others)
-            one = group.costs([pick[b]], beside.only([b]), [weights[b]], [room], self.current)
-            judge = self._longer_us(streams[b], others) if self.scene.objective == PLAIN else None
-            found[b] = within(group, one, (0, pick[b]), solve(one)[0], room, judge).best
+            key = streams[b], frozenset(others.items())
+            if key not in self._within:
+                room = room_in(table, streams[b], self.loaded, others)
+                one = group.costs([pick[b]], beside.only([b]), [weights[b]], [room], self.current)
+                judge = self._longer_us(streams[b], others) if self.scene.objective == PLAIN else None
+                least = within(group, one, (0, pick[b]), solve(one)[0], room, judge=judge, effort="short")
+                self._within[key] = least.best
+            found[b] = self._within[key]
         return [best.row if best else None for best in found]
 
     def _longer_us(self, stream: str, others: Rows) -> Judge:

@@ -17,8 +17,8 @@ from controller.policies.headtask import head_task
 from controller.policies.partway import Layout, PartForecast, layout_of
 from controller.policies.rival import Rival, Scene
 from controller.policies.rowtask import by_rows
+from controller.scene import alone
 from controller.table import Rows
-from controller.turns import alone
 
 
 class HeadRival(Rival):

@@ -18,8 +18,8 @@ from controller.cost import UNREACHABLE_US, load_of, predict
 from controller.model import Candidate, Decision, Placement, Problem, Snapshot, Trigger
 from controller.moves import action_of, move_cost
 from controller.policies.start import BadOption, named, number, pinned_rows
+from controller.scene import alone
 from controller.table import Row, Rows, Table, runs, tabulate
-from controller.turns import alone
 from controller.validity import forbidden_streams, objection
 
 Redo = Literal["never", "triggered", "always"]

@@ -13,11 +13,11 @@ from controller.explain import gap
 from controller.model import NodeStates
 from controller.planner import Planner
 from controller.policies.joint import Joint
+from controller.scene import Scene
 from controller.sited import Sited, Sites
 from controller.staying import Staying
 from controller.table import tabulate
 from controller.tiers import WIDEST, WIDTH, Asked, through_us
-from controller.turns import Scene
 from tests.unit.test_joint import brute, instance, scene_of, street
 
 NOTHING = Load()

@@ -15,9 +15,9 @@ from controller.policies.joint import Joint
 from controller.policies.start import BadOption
 from controller.policies.static import Static
 from controller.programme import solve
+from controller.scene import Scene
 from controller.table import runs, tabulate
 from controller.tiers import WIDTH
-from controller.turns import Scene
 
 RARE = 10**15  # microseconds between requests: nobody ever waits
 TRIGGER = (Trigger("end_to_end", "s0", 2.0, 1.0),)

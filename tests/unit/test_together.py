@@ -14,9 +14,10 @@ from controller.crowd import crowd, crowded
 from controller.planner import Planner
 from controller.policies.joint import Joint, View
 from controller.programme import tables
+from controller.scene import Scene
 from controller.table import runs
 from controller.through import Through
-from controller.turns import TRIFLE, Scene, Turn
+from controller.turns import TRIFLE, Turn
 from testbed.proof.certificate import Crowded, certify
 from tests.unit.test_joint import brute, instance
 from tests.unit.test_proof import periods, solved

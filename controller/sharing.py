@@ -6,23 +6,26 @@ added up. The models stand end to end in one chain, so that memory goes to that 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from controller.chain import Costs, Group, Room, room_in
+from controller.chain import Costs, Group, Room, room_in, run_at
 from controller.cost import speed_now
 from controller.labels import Together, fitted_together
-from controller.table import Floats, Row, Rows
-from controller.tight import Tight, end_to_end, tight
-from controller.turns import PLAIN, Turn
+from controller.programme import solve
+from controller.table import Floats, Row, Rows, runs
+from controller.tight import Tight, climb, end_to_end, tight
+from controller.turns import Turn
 
 NODES = 48  # on which all of them are placed
 ENTRIES = 300  # blocks of all streams times nodes, above which they are not gone through by themselves
 STEPS = 24  # of that
-PASSES = 2  # more of them, each with the load of the models as they were placed before
+FEWER = 6  # rounds of prices of all streams
+PASSES = 1  # more of them, each with the load of the models as they were placed before
 
 
-class Common:
+class Sharing:
     """The streams of each model as one, in a turn."""
 
     def __init__(self, turn: Turn) -> None:
@@ -30,17 +33,24 @@ class Common:
         self._models = scene.table.by_model(turn.free)
         self._names = [scene.table.streams[members[0]].model for members in self._models]
         self._nodes = _nodes(turn)[None]
+        self._place = {n: k for k, n in enumerate(self._nodes[0].tolist())}
         some = scene.table, scene.snapshot
         self._as_one = [Group(*some, members, self._nodes, as_one=True) for members in self._models]
         self._each = [Group(*some, members, self._nodes) for members in self._models]
 
+    @property
+    def few(self) -> bool:
+        """Whether there are so few blocks and nodes that each stream can be gone through by itself."""
+        blocks = sum(group.blocks * len(group.streams) for group in self._each)
+        return bool(blocks * self._nodes.shape[1] <= ENTRIES)
+
     def start(self) -> dict[str, Row]:
         """All of them placed at once, each model in one row; nothing if none is found."""
         best, turn = dict[str, Row](), self._turn
-        for _ in range(1 + PASSES if len(self._models) > 1 else 1):
+        for _ in range(1 if len(self._models) == 1 else 1 + PASSES):
             chain = end_to_end([self._chain(at, best) for at in range(len(self._models))], self._names)
-            judged = None if best else lambda rows: turn.worth(self._rows(rows))
-            rows = self._rows(fitted_together(chain, judged).rows)
+            judged = None if best else lambda rows: turn.outlook.total_us(self._rows(rows))
+            rows = self._rows(fitted_together(chain, judged, steps=(12, 8)).rows)
             if not rows or rows == best:
                 break
             turn.scene.forecast.learn(rows.items())
@@ -49,12 +59,9 @@ class Common:
             best = rows
         return best
 
-    def apart(self, known_us: float) -> Together | None:
+    def apart(self, known_us: float) -> Together:
         """Each stream by itself, sharing what they have in common; for less than what is known. Rows are of `order`."""
         turn, of = self._turn, [(at, b) for at, members in enumerate(self._models) for b in range(len(members))]
-        blocks = sum(self._each[at].blocks for at, _ in of)
-        if blocks * self._nodes.shape[1] > ENTRIES:
-            return None
         chains = list[Tight]()
         for at, b in of:
             group, stream = self._each[at], self._models[at][b]
@@ -67,6 +74,39 @@ class Common:
             return turn.worth(dict(zip(self.order, rows, strict=True)))
 
         return fitted_together(end_to_end(chains, models), judged, known_us, (STEPS,))
+
+    def least_us(self, known_us: float) -> float:
+        """What no placement costs less than, by prices of memory alone: all streams of a model at once.
+
+        One stream of each model must fit beside one of each other; each such choice has prices of its own.
+        """
+        turn, best, free = self._turn, -float("inf"), np.zeros(0)
+        choices, parts = max(map(len, self._models)), list[tuple[Costs, Floats, list[list[int]]]]()
+        for group, members in zip(self._each, self._models, strict=True):
+            room = room_in(turn.scene.table, members[0], turn.loaded, {})
+            free = room.free[self._nodes[0]]
+            weights = [turn.weights.get(s, 1.0) for s in members]
+            costs = group.costs(range(len(members)), [turn.near()] * len(members), weights, [room] * len(members))
+            mine = [[c for c in range(choices) if c % len(members) == b] for b in range(len(members))]
+            parts.append((costs, group.need(0, room), mine))
+
+        def least(prices: Floats) -> tuple[float, Floats]:
+            nonlocal best
+            each = prices.reshape(choices, -1)
+            total, charged = -float((each @ free).sum()), np.zeros_like(each)
+            for costs, need, mine in parts:
+                rent = np.array([each[some].sum(axis=0) for some in mine])[:, None]
+                for some, found in zip(mine, solve(replace(costs, run=costs.run + need * rent)), strict=True):
+                    if found is None:
+                        return float("inf"), prices
+                    total += found.cost_us
+                    for first, last, node in runs(found.row):
+                        charged[some, self._place[node]] += need[run_at(first, last), self._place[node]]
+            best = max(best, total)
+            return total, charged.ravel()
+
+        climb(least, np.zeros(choices * len(free)), np.tile(free, choices), lambda: known_us, FEWER)
+        return best
 
     @property
     def order(self) -> list[str]:
