@@ -233,7 +233,7 @@ def beside_highs() -> list[dict[str, float]]:
             plan = planner.plan(snapshot, ["s0"], {})
             ours.append((time.perf_counter() - began) * 1e3)
             began = time.perf_counter()
-            best = optimum(asked, snapshot, "s0")
+            best = optimum(asked, snapshot, ["s0"])
             theirs.append((time.perf_counter() - began) * 1e3)
             gaps.append(planner.total_us(snapshot, plan.rows or {}, {}) / best.cost_us - 1)
         rows.append(

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.decision import Intake, Size, problem, reports
 from benchmarks.milp import optimum
-from benchmarks.tight import gap_of
+from benchmarks.tight import judged, one
 from controller.cost import Forecast, Load, Outlook, backlog_us, predict
 from controller.explain import gap
 from controller.model import NodeStates
@@ -27,12 +27,12 @@ LARGE = Size(300, 20, 2, 2, 1)
 @pytest.mark.parametrize("seed", range(8))
 def test_the_integer_programme_is_brute_force(seed):
     made, scene = instance(seed, hosts=3, memory=13)
-    best = optimum(made, scene, "s0")
+    best = optimum(made, scene, ["s0"])
     assert best.proven and best.cost_us == pytest.approx(brute(made, scene)[0])
 
 
 def test_under_memory_pressure_the_gap_to_the_optimum_is_small():
-    gaps = np.array([gap_of(seed)[0] for seed in range(1, 40)])
+    gaps = np.array([judged(*one(seed)).gap for seed in range(1, 40)])
     assert gaps.min() > -1e-9 and gaps.mean() <= 0.005 and np.percentile(gaps, 95) <= 0.03
 
 
