@@ -62,12 +62,15 @@ class Size:
     streams: int
     looked: int
     periods: int
+    room: float = 0.0  # a node has memory for so much of a model, up to twice as much; 0: for several models
 
 
 SIZES = (
     Size(20, 6, 1, 1, 300),
     Size(20, 6, 3, 3, 300),
     Size(20, 6, 10, 10, 300),
+    Size(20, 6, 1, 1, 200, room=0.3),
+    Size(20, 6, 3, 3, 200, room=0.3),
     Size(100, 12, 3, 3, 200),
     Size(300, 20, 200, 3, 100),
     Size(1_000, 40, 3, 3, 200),
@@ -95,6 +98,12 @@ def problem(size: Size) -> Problem:
         ),
         Block("head", 270 * MB, 4 * MB, 4096, 1 * MB),
     )
+    if size.room:
+        whole = size.room * sum(block.weight_bytes for block in blocks)
+        phones, servers = (
+            tuple(replace(host, memory_bytes=int(whole * draw.uniform(1, 2))) for host in hosts)
+            for hosts in (phones, servers)
+        )
     return Problem(
         hosts=(*phones, *servers),
         models={"m": Model("m", blocks, 1024)},

@@ -24,6 +24,7 @@ from controller.programme import Best
 from controller.table import Floats, Row
 from controller.tight import GUESS, PROVEN, Part, Prices, Tight, climb
 
+ROUNDS, FEWER = 10, 6  # of better prices, and where it must be short
 STEPS, MORE = 12, 24  # of a search, and of another one with better prices; small chains have more
 ENTRIES, SMALL = 500, 4  # blocks times nodes of a chain that has no more; how many times more at most
 WIDTH = 32  # labels that are gone on with in one step
@@ -48,23 +49,34 @@ class Together:
     least_us: float  # no rows that fit cost less
 
 
-def fitted(chain: Tight, judge: Judge | None = None, effort: Effort = "thorough") -> Fitted:
-    """The cheapest row that fits; `judge` says what rows cost, where that is more than the chain knows."""
+def fitted(
+    chain: Tight, judge: Judge | None = None, effort: Effort = "thorough", below_us: float = float("inf")
+) -> Fitted:
+    """The cheapest row that fits and costs less than `below_us`.
+
+    `judge` says what rows cost, where that is more than the chain knows.
+    """
     more = int(min(max(ENTRIES / (chain.blocks * len(chain.free)), 1), SMALL))
-    steps = {"thorough": (STEPS * more, MORE * more), "short": (STEPS,)}
-    found = fitted_together(chain, judge, steps=steps[effort])
+    if effort == "short":
+        found = fitted_together(chain, judge, below_us, (STEPS,), FEWER)
+    else:
+        found = fitted_together(chain, judge, below_us, (STEPS * more, MORE * more))
     return Fitted(Best(found.cost_us, found.rows[0]) if found.rows else None, found.least_us)
 
 
 def fitted_together(
-    chain: Tight, judge: Judge | None, below_us: float = float("inf"), steps: Sequence[int] = (STEPS, MORE)
+    chain: Tight,
+    judge: Judge | None,
+    below_us: float = float("inf"),
+    steps: Sequence[int] = (STEPS, MORE),
+    rounds: int = ROUNDS,
 ) -> Together:
     """The same of chains that stand end to end, if it costs less than `below_us`. Where these share what is loaded,
     `judge` also says whether rows fit: endless if they do not.
     """
     search = _Search(chain, judge, below_us)
     for some in steps:
-        search.better_prices()
+        search.better_prices(rounds)
         if search.open and some:
             search.go(some)
         if not search.open:
@@ -98,7 +110,7 @@ class _Search:
         if cost_us < self.best_us:
             self.parts, self.best_us = parts, cost_us
 
-    def better_prices(self) -> None:
+    def better_prices(self, rounds: int) -> None:
         chain, found = self._chain, dict[bytes, Prices]()
 
         def least(prices: Floats) -> tuple[float, Floats]:
@@ -111,7 +123,7 @@ class _Search:
                 self.take(parts, chain.cost_us(parts))
             return at.least_us, charged
 
-        self._top = climb(least, self._top, chain.free, lambda: self.best_us)
+        self._top = climb(least, self._top, chain.free, lambda: self.best_us, rounds)
         self._prices = found[self._top.tobytes()]
 
     def go(self, steps: int) -> None:

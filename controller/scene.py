@@ -132,8 +132,12 @@ def within(
     *,
     judge: Judge | None = None,
     effort: Effort = "thorough",
+    below_us: float = float("inf"),
 ) -> Fitted:
-    """The best row that fits, `best` if it does. `places` of the stream: in the costs, and in the group."""
+    """The best row that fits, `best` if it does; another one only if it costs less than `below_us`.
+
+    `places` of the stream: in the costs, and in the group.
+    """
     b, stream = places
     if best is None:
         return Fitted(None, float("inf"))
@@ -144,7 +148,7 @@ def within(
         return Fitted(None, best.cost_us)
     working = group.table.chain(name).working
     chain = tight(costs.only(b), group.missing(stream, room), working, room.free[costs.nodes[b]])
-    return fitted(chain, judge, effort)
+    return fitted(chain, judge, effort, below_us)
 
 
 def alone(table: Table, snapshot: Snapshot, streams: Sequence[str]) -> dict[str, Fitted]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from controller.chain import Costs, Group, Room, room_in, run_at
 from controller.cost import speed_now
-from controller.labels import Together, fitted_together
+from controller.labels import FEWER, Together, fitted_together
 from controller.programme import solve
 from controller.table import Floats, Row, Rows, runs
 from controller.tight import Tight, climb, end_to_end, tight
@@ -21,7 +21,6 @@ from controller.turns import Turn
 NODES = 48  # on which all of them are placed
 ENTRIES = 300  # blocks of all streams times nodes, above which they are not gone through by themselves
 STEPS = 24  # of that
-FEWER = 6  # rounds of prices of all streams
 PASSES = 1  # more of them, each with the load of the models as they were placed before
 
 

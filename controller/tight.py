@@ -17,7 +17,6 @@ import numpy as np
 from controller.chain import Costs, square
 from controller.table import Bools, Floats, Row
 
-ROUNDS = 10  # of better prices
 DULL = 0.7  # times as far where prices are no better
 GUESS = 1.2  # of the bound, where no row is known
 PROVEN = 1e-6  # a gap that is rounding
@@ -147,7 +146,7 @@ def climb(
     start: Floats,
     free: Floats,
     known_us: Callable[[], float],
-    rounds: int = ROUNDS,
+    rounds: int,
 ) -> Floats:
     """The prices (K,) of those tried that give the highest bound: each time by how much too much memory is charged.
 

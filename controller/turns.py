@@ -5,7 +5,7 @@ from itertools import combinations
 
 import numpy as np
 
-from controller.chain import PLAIN, Costs, Group, room_in
+from controller.chain import PLAIN, Costs, Group, Room, room_in
 from controller.choices import Choices, Picked, choices, joined
 from controller.comeback import knee_us
 from controller.cost import NOBODY, Load, Outlook, backlog_us
@@ -115,11 +115,20 @@ class Turn:
             if key not in self._within:
                 room = room_in(table, streams[b], self.loaded, others)
                 one = group.costs([pick[b]], beside.only([b]), [weights[b]], [room], self.current)
-                judge = self._longer_us(streams[b], others) if self.scene.objective == PLAIN else None
-                least = within(group, one, (0, pick[b]), solve(one)[0], room, judge=judge, effort="short")
-                self._within[key] = least.best
+                self._within[key] = self._squeezed(group, one, (0, pick[b]), room, rows)
             found[b] = self._within[key]
         return [best.row if best else None for best in found]
+
+    def _squeezed(self, group: Group, costs: Costs, places: tuple[int, int], room: Room, rows: Rows) -> Best | None:
+        """The best row where memory is short, or the present one if nothing better is found."""
+        stream, judge, known = group.streams[places[1]], None, None
+        if self.scene.objective == PLAIN:
+            judge = self._longer_us(stream, _without(rows, stream))
+            if stream in rows and self.worth(rows) < float("inf"):
+                known = Best(judge([rows[stream]]), rows[stream])
+        below = known.cost_us if known else float("inf")
+        best = solve(costs)[places[0]]
+        return within(group, costs, places, best, room, judge=judge, effort="short", below_us=below).best or known
 
     def _longer_us(self, stream: str, others: Rows) -> Judge:
         """What a row of a stream adds to what the others cost."""
