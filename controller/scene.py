@@ -147,7 +147,7 @@ def within(
     if effort == "none":
         return Fitted(None, best.cost_us)
     working = group.table.chain(name).working
-    chain = tight(costs.only(b), group.missing(stream, room), working, room.free[costs.nodes[b]])
+    chain = tight(costs.only(b), group.missing(stream, room), working, room)
     return fitted(chain, judge, effort, below_us)
 
 

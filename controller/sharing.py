@@ -7,6 +7,7 @@ added up. The models stand end to end in one chain, so that memory goes to that 
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from controller.turns import Turn
 NODES = 48  # on which all of them are placed
 ENTRIES = 300  # blocks of all streams times nodes, above which they are not gone through by themselves
 STEPS = 24  # of that
+STEPS_AS_ONE = 12, 8  # of all streams of a model as one
 PASSES = 1  # more of them, each with the load of the models as they were placed before
 
 
@@ -49,7 +51,7 @@ class Sharing:
         for _ in range(1 if len(self._models) == 1 else 1 + PASSES):
             chain = end_to_end([self._chain(at, best) for at in range(len(self._models))], self._names)
             judged = None if best else lambda rows: turn.outlook.total_us(self._rows(rows))
-            rows = self._rows(fitted_together(chain, judged, steps=(12, 8)).rows)
+            rows = self._rows(fitted_together(chain, judged, steps=STEPS_AS_ONE).rows)
             if not rows or rows == best:
                 break
             turn.scene.forecast.learn(rows.items())
@@ -72,7 +74,20 @@ class Sharing:
         def judged(rows: Sequence[Row]) -> float:
             return turn.worth(dict(zip(self.order, rows, strict=True)))
 
-        return fitted_together(end_to_end(chains, models), judged, known_us, (STEPS,))
+        found = fitted_together(end_to_end(chains, models), judged, known_us, (STEPS,))
+        return replace(found, least_us=min(found.least_us, self._beyond_us))
+
+    @cached_property
+    def _beyond_us(self) -> float:
+        """What all of them cost at least if one uses a node that is not considered here."""
+        scene = self._turn.scene
+        if self._nodes.shape[1] == len(scene.table.memory):
+            return float("inf")
+        if any(not self._place.keys() >= set(group.nodes.ravel().tolist()) for group in scene.groups):
+            return 0.0
+        weight = {s: self._turn.weights.get(s, 1.0) for s in self.order}
+        alone = sum(weight[s] * scene.alone[s].least_us for s in weight)
+        return alone + min(weight[s] * (scene.beyond_us[s] - scene.alone[s].least_us) for s in weight)
 
     def least_us(self, known_us: float) -> float:
         """What no placement costs less than, by prices of memory alone: all streams of a model at once.
@@ -105,7 +120,7 @@ class Sharing:
             return total, charged.ravel()
 
         climb(least, np.zeros(choices * len(free)), np.tile(free, choices), lambda: known_us, FEWER)
-        return best
+        return min(best, self._beyond_us)
 
     @property
     def order(self) -> list[str]:
@@ -129,7 +144,7 @@ class Sharing:
         return self._tight(every, self._as_one[at].missing(0, room), room, members[0])
 
     def _tight(self, costs: Costs, missing: Floats, room: Room, stream: str) -> Tight:
-        return tight(costs, missing, self._turn.scene.table.chain(stream).working, room.free[self._nodes[0]])
+        return tight(costs, missing, self._turn.scene.table.chain(stream).working, room)
 
 
 def _nodes(turn: Turn) -> "np.typing.NDArray[np.intp]":

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from controller.chain import Costs, square
+from controller.chain import Costs, Room, square
 from controller.table import Bools, Floats, Row
 
 DULL = 0.7  # times as far where prices are no better
@@ -59,17 +59,20 @@ class Tight:
         return found
 
 
-def tight(costs: Costs, missing: Floats, working: Floats, free: Floats) -> Tight:
-    """Of the one stream of `costs`: (L, K) bytes of each block that are not there, (L,) working sets, (K,) bytes."""
-    blocks = len(working)
+def tight(costs: Costs, missing: Floats, working: Floats, room: Room) -> Tight:
+    """Of the one stream of `costs`: (L, K) bytes of each block that are not there, (L,) working sets, what is left."""
+    blocks, hosts = len(working), costs.nodes[0].tolist()
+    free, place = room.free[hosts], {n: k for k, n in enumerate(hosts)}
     total = np.concatenate((np.zeros((1, len(free))), np.cumsum(missing, axis=0)))
     peak = np.zeros((blocks + 1,) * 2)
     for first in range(blocks):
         peak[first, first + 1 :] = np.maximum.accumulate(working[first:])
     need = total[None] - total[:, None] + peak[:, :, None]
-    hop, nodes = costs.hop[0, list(costs.kind[:-1])], tuple(costs.nodes[0].tolist())
-    ends = costs.enter[0], costs.leave[0]
-    return Tight(nodes, square(costs, 0), hop, *ends, free, missing, peak, need, need, (blocks,))
+    for first, last, n in room.loaded:
+        if n in place:  # with its working set
+            need[first, last, place[n]] -= peak[first, last]
+    hop, ends = costs.hop[0, list(costs.kind[:-1])], (costs.enter[0], costs.leave[0])
+    return Tight(tuple(hosts), square(costs, 0), hop, *ends, free, missing, peak, need, need, (blocks,))
 
 
 def end_to_end(chains: Sequence[Tight], models: Sequence[str]) -> Tight:
