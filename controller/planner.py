@@ -4,6 +4,8 @@ What is minimised is the objective (`controller.objective`), by default the weig
 stream's turn also counts what it makes the others wait, so every accepted turn lowers the sum and the rounds end.
   1. The nodes worth considering for each stream, with a bound for all the others (`tiers`).
   2. Each stream alone: its best row, under memory pressure by `labels`, and the least that it can cost.
+     Where memory is too short for all of these rows, all streams of a model go one way, the models end to end; of a
+     handful then each goes its own way and shares what the others load (`sharing`), which is also their bound.
   3. A handful: from the current placement or everyone's best row alone a round of best response, all streams answered
      together (`programme`), accepted one by one. More of them: each whole on a node of its own (`spread`).
   4. What the streams cost together at least, and the placement that this suggests (`together`).

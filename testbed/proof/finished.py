@@ -37,19 +37,20 @@ def proven(run: Path, decision: Record, watcher: Watcher, attempts: Attempts = A
         return decision
     asked, number = recalled(run, decision), decision["n"]
     bounds = decision["lower_bound_us"], (decision.get("proof") or {}).get("bound_us", 0)
+    known_us = max(bounds) - ROUNDED_US
     found = certify(
         asked.problem,
         asked.snapshot,
         asked.looked,
         asked.rows,
         weights=asked.weights,
-        known_us=max(bounds) - ROUNDED_US,
+        known_us=known_us,
         attempts=attempts,
         so_far=lambda gap: watcher.phase(
             f"seeking the optimum of decision {number}: at most {100 * gap:.2f} % above it"
         ),
     )
-    proof = {**told(asked, found), "attempts": len(attempts)}
+    proof = {**told(asked, found, known_us), "attempts": len(attempts)}
     _keep(run, decision, proof)
     return {**decision, "proof": proof}
 

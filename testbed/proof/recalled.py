@@ -54,20 +54,25 @@ def recalled(run: Path, record: Mapping[str, Any]) -> Question:
         raise NotProvable(f"decision {record['n']} cannot be proven: {error}") from error.__cause__
 
 
-def told(question: Question, found: "Certificate") -> dict[str, Any]:
-    """The proof in names, for `testbed why`; `better` is empty where nothing that fits is below the chosen one."""
+def told(question: Question, found: "Certificate", known_us: float = 0.0) -> dict[str, Any]:
+    """The proof in names, for `testbed why`; `better` is empty where nothing that fits is below the chosen one.
+
+    `known_us`: a bound that knows of memory, as proofs do not.
+    """
     better = {s: found.rows[s] for s in question.looked if found.rows[s] != question.rows[s]}
-    found_us, why = found.found_us, found.open
-    if question.cost_us - found_us <= 2 * len(question.looked) + 1:  # no more than predictions are rounded: as good
+    found_us, bound_us, why = found.found_us, found.bound_us, found.open
+    rounded_us = 2 * len(question.looked) + 1  # predictions are
+    if question.cost_us - found_us <= rounded_us:  # as good
         better = {}
     elif overfull(tabulate(question.problem), {**question.rows, **better}):
-        better, found_us, why = {}, question.cost_us, "what is below the chosen one does not fit into memory"
+        better, found_us, bound_us = {}, question.cost_us, min(max(bound_us, known_us), question.cost_us)
+        why = "what is below the chosen one does not fit into memory" if found_us - bound_us > rounded_us else ""
     above_us = question.cost_us if better else found_us
     hosts = question.problem.hosts
     return {
-        "bound_us": round(found.bound_us, 3),
+        "bound_us": round(bound_us, 3),
         "found_us": round(found_us, 3),
-        "gap": max(0.0, round(above_us / found.bound_us - 1, 6)) if found.bound_us > 0 else None,
+        "gap": max(0.0, round(above_us / bound_us - 1, 6)) if bound_us > 0 else None,
         "better": {stream: [hosts[n].name for n in row] for stream, row in better.items()},
         "open": why,
     }

@@ -274,3 +274,14 @@ def test_what_does_not_fit_is_not_better(question):
     proof = told(small, certificate(question, bound=0.8, found=0.8, rows=elsewhere(question, UE2)))
     assert (proof["better"], proof["gap"], proof["found_us"]) == ({}, 0.25, round(question.cost_us, 3))
     assert proof["open"] == "what is below the chosen one does not fit into memory"
+
+
+def test_a_bound_that_knows_of_memory_counts_where_what_is_better_does_not_fit(question):
+    hosts = tuple(replace(host, memory_bytes=1) if host.name == "ue2" else host for host in question.problem.hosts)
+    small = replace(question, problem=replace(question.problem, hosts=hosts))
+    below = certificate(question, bound=0.8, found=0.8, rows=elsewhere(question, UE2))
+    near = told(small, below, 0.98 * question.cost_us)
+    assert near["gap"] == pytest.approx(1 / 0.98 - 1, abs=1e-6) and near["open"]
+    at_it = told(small, below, question.cost_us - 1)
+    assert (at_it["gap"], at_it["better"], at_it["open"]) == (pytest.approx(0, abs=1e-5), {}, "")
+    assert told(small, below, 2 * question.cost_us)["bound_us"] <= round(question.cost_us, 3)
