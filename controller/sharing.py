@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from controller.chain import Costs, Group, Room, room_in, run_at
+from controller.chain import Costs, Group, Indices, Room, room_in, run_at
 from controller.cost import speed_now
 from controller.labels import FEWER, Together, fitted_together
 from controller.programme import solve
@@ -35,6 +35,7 @@ class Sharing:
         self._names = [scene.table.streams[members[0]].model for members in self._models]
         self._nodes = _nodes(turn)[None]
         self._place = {n: k for k, n in enumerate(self._nodes[0].tolist())}
+        self._rooms = [room_in(scene.table, members[0], turn.loaded, {}) for members in self._models]
         some = scene.table, scene.snapshot
         self._as_one = [Group(*some, members, self._nodes, as_one=True) for members in self._models]
         self._each = [Group(*some, members, self._nodes) for members in self._models]
@@ -66,7 +67,7 @@ class Sharing:
         chains = list[Tight]()
         for at, b in of:
             group, stream = self._each[at], self._models[at][b]
-            room = room_in(turn.scene.table, stream, turn.loaded, {})
+            room = self._rooms[at]
             costs = group.costs([b], [turn.near()], [turn.weights.get(stream, 1.0)], [room])
             chains.append(self._tight(costs, group.missing(b, room), room, stream))
         models = [self._names[at] for at, _ in of]
@@ -96,8 +97,7 @@ class Sharing:
         """
         turn, best, free = self._turn, -float("inf"), np.zeros(0)
         choices, parts = max(map(len, self._models)), list[tuple[Costs, Floats, list[list[int]]]]()
-        for group, members in zip(self._each, self._models, strict=True):
-            room = room_in(turn.scene.table, members[0], turn.loaded, {})
+        for group, members, room in zip(self._each, self._models, self._rooms, strict=True):
             free = room.free[self._nodes[0]]
             weights = [turn.weights.get(s, 1.0) for s in members]
             costs = group.costs(range(len(members)), [turn.near()] * len(members), weights, [room] * len(members))
@@ -132,11 +132,10 @@ class Sharing:
 
     def _chain(self, at: int, rows: Rows) -> Tight:
         """Of one model, beside the load of the others at `rows`; their memory is left out."""
-        turn, members, table = self._turn, self._models[at], self._turn.scene.table
+        turn, members, room = self._turn, self._models[at], self._rooms[at]
         others = {s: row for s, row in rows.items() if s not in members}
         load = turn.scene.forecast.load(others, turn.weights, base=turn.near())
         weights = [turn.weights.get(s, 1.0) for s in members]
-        room = room_in(table, members[0], turn.loaded, {})
         each = self._each[at].costs(range(len(members)), [load] * len(members), weights)
         costs = self._as_one[at].costs([0], [load], [sum(weights)], [room])
         ends = each.enter.sum(axis=0, keepdims=True), each.leave.sum(axis=0, keepdims=True)
@@ -147,7 +146,7 @@ class Sharing:
         return tight(costs, missing, self._turn.scene.table.chain(stream).working, room)
 
 
-def _nodes(turn: Turn) -> "np.typing.NDArray[np.intp]":
+def _nodes(turn: Turn) -> Indices:
     """Those considered for any stream, or the fastest of them; and the phones."""
     scene = turn.scene
     every = np.unique(np.concatenate([group.nodes.ravel() for group in scene.groups]))
