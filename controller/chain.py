@@ -131,7 +131,7 @@ class Group:
         until = chain.time[:, nodes]  # (L+1, B, K)
         time = until[self._last] - until[self._first]  # (P, B, K)
         self._time = time.transpose(1, 0, 2) / np.where(spare > 0, spare, np.inf)  # (B, P, K)
-        self._largest = _largest(chain.working, self._first, self._last)
+        self.largest = _largest(chain.working, self._first, self._last)
         may = self._open(spare[:, 0] > 0)
         self._barrier = np.where(may.all(axis=0, keepdims=True) if as_one else may, 0.0, np.inf)
         alike = len(nodes) == 1 and len(set(self._per_us.tolist())) == 1
@@ -155,7 +155,7 @@ class Group:
         allowed = np.array([way.allowed[:, self.nodes[self._each(b)]] for b, way in enumerate(ways)])
         refused = np.concatenate((np.zeros_like(allowed[:, :1], dtype=int), np.cumsum(~allowed, axis=1)), axis=1)
         weight = np.concatenate(([0.0], np.cumsum(ways[0].weight)))
-        need = (weight[self._last] - weight[self._first] + self._largest)[:, None]
+        need = (weight[self._last] - weight[self._first] + self.largest)[:, None]
         fits = need <= table.memory[self.nodes][:, None]
         return np.asarray((refused[:, self._last] == refused[:, self._first]) & fits & up[:, None])
 
@@ -318,11 +318,11 @@ class Group:
         """(P, K) bytes that each run adds."""
         weight = self.missing(stream, room)
         total = np.concatenate((np.zeros_like(weight[:1]), np.cumsum(weight, axis=0)))
-        need = total[self._last] - total[self._first] + self._largest[:, None]
+        need = total[self._last] - total[self._first] + self.largest[:, None]
         place = self.place[self._each(stream)]
         for first, last, n in room.loaded:
             if n in place:
-                need[run_at(first, last), place[n]] -= self._largest[run_at(first, last)]
+                need[run_at(first, last), place[n]] -= self.largest[run_at(first, last)]
         return np.asarray(need, dtype=np.float64)
 
     def missing(self, stream: int, room: Room) -> Floats:
@@ -364,14 +364,18 @@ def chain_cost(table: Table, snapshot: Snapshot, stream: str, *, others: Load, w
 def cost_of(group: Group, others: Load, weight: float, room: Room) -> ChainCost:
     """The same for the one stream of a group, which can be asked again and again."""
     costs = group.costs([0], [others], [weight], [room])
-    return ChainCost(square(costs, 0), tuple(costs.hop[0, kind] for kind in costs.kind), costs.enter[0], costs.leave[0])
+    return ChainCost(
+        square(costs.run[0], group.blocks),
+        tuple(costs.hop[0, kind] for kind in costs.kind),
+        costs.enter[0],
+        costs.leave[0],
+    )
 
 
-def square(costs: Costs, b: int) -> Floats:
-    """(L+1, L+1, K) the runs of one stream by their ends."""
-    blocks = len(costs.kind) - 1
-    made = np.full((blocks + 1, blocks + 1, costs.run.shape[2]), np.inf)
-    made[run_ends(blocks)] = costs.run[b]
+def square(of_runs: Floats, blocks: int, empty: float = np.inf) -> Floats:
+    """(L+1, L+1, ...) of runs (P, ...) by their ends."""
+    made = np.full((blocks + 1, blocks + 1, *of_runs.shape[1:]), empty)
+    made[run_ends(blocks)] = of_runs
     return made
 
 

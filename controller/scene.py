@@ -146,9 +146,7 @@ def within(
         return Fitted(best, best.cost_us)
     if effort == "none":
         return Fitted(None, best.cost_us)
-    working = group.table.chain(name).working
-    chain = tight(costs.only(b), group.missing(stream, room), working, room)
-    return fitted(chain, judge, effort, below_us)
+    return fitted(tight(costs.only(b), group, stream, room), judge, effort, below_us)
 
 
 def alone(table: Table, snapshot: Snapshot, streams: Sequence[str]) -> dict[str, Fitted]:

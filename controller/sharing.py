@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from controller.chain import Costs, Group, Indices, Room, room_in, run_at
+from controller.chain import Costs, Group, Indices, room_in, run_at
 from controller.cost import speed_now
 from controller.labels import FEWER, Together, fitted_together
 from controller.programme import solve
@@ -69,7 +69,7 @@ class Sharing:
             group, stream = self._each[at], self._models[at][b]
             room = self._rooms[at]
             costs = group.costs([b], [turn.near()], [turn.weights.get(stream, 1.0)], [room])
-            chains.append(self._tight(costs, group.missing(b, room), room, stream))
+            chains.append(tight(costs, group, b, room))
         models = [self._names[at] for at, _ in of]
 
         def judged(rows: Sequence[Row]) -> float:
@@ -140,10 +140,7 @@ class Sharing:
         costs = self._as_one[at].costs([0], [load], [sum(weights)], [room])
         ends = each.enter.sum(axis=0, keepdims=True), each.leave.sum(axis=0, keepdims=True)
         every = Costs(costs.nodes, costs.run, costs.hop, costs.kind, *ends)
-        return self._tight(every, self._as_one[at].missing(0, room), room, members[0])
-
-    def _tight(self, costs: Costs, missing: Floats, room: Room, stream: str) -> Tight:
-        return tight(costs, missing, self._turn.scene.table.chain(stream).working, room)
+        return tight(every, self._as_one[at], 0, room)
 
 
 def _nodes(turn: Turn) -> Indices:

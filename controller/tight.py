@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from controller.chain import Costs, Room, square
+from controller.chain import Costs, Group, Room, square
 from controller.table import Bools, Floats, Row
 
 DULL = 0.7  # times as far where prices are no better
@@ -59,20 +59,14 @@ class Tight:
         return found
 
 
-def tight(costs: Costs, missing: Floats, working: Floats, room: Room) -> Tight:
-    """Of the one stream of `costs`: (L, K) bytes of each block that are not there, (L,) working sets, what is left."""
-    blocks, hosts = len(working), costs.nodes[0].tolist()
-    free, place = room.free[hosts], {n: k for k, n in enumerate(hosts)}
-    total = np.concatenate((np.zeros((1, len(free))), np.cumsum(missing, axis=0)))
-    peak = np.zeros((blocks + 1,) * 2)
-    for first in range(blocks):
-        peak[first, first + 1 :] = np.maximum.accumulate(working[first:])
-    need = total[None] - total[:, None] + peak[:, :, None]
-    for first, last, n in room.loaded:
-        if n in place:  # with its working set
-            need[first, last, place[n]] -= peak[first, last]
+def tight(costs: Costs, group: Group, stream: int, room: Room) -> Tight:
+    """Of one stream of a group, of which `costs` are, and what is left of memory."""
+    blocks, hosts = group.blocks, costs.nodes[0].tolist()
+    need = square(group.need(stream, room), blocks, 0.0)
+    peak, run = square(group.largest, blocks, 0.0), square(costs.run[0], blocks)
     hop, ends = costs.hop[0, list(costs.kind[:-1])], (costs.enter[0], costs.leave[0])
-    return Tight(tuple(hosts), square(costs, 0), hop, *ends, free, missing, peak, need, need, (blocks,))
+    missing = group.missing(stream, room)
+    return Tight(tuple(hosts), run, hop, *ends, room.free[hosts], missing, peak, need, need, (blocks,))
 
 
 def end_to_end(chains: Sequence[Tight], models: Sequence[str]) -> Tight:

@@ -72,9 +72,8 @@ def chain_of(problem, snapshot, stream):
     table = tabulate(problem)
     group = Group(table, snapshot, [stream], np.arange(len(problem.hosts))[None])
     costs = group.costs([0], [Load()], [1.0])
-    chain = table.chain(stream)
-    missing = np.repeat(chain.weight[:, None], len(problem.hosts), axis=1)
-    return tight(costs, missing, chain.working, Room(table.memory, np.zeros(missing.shape, dtype=bool)))
+    nothing = np.zeros(table.chain(stream).allowed.shape, dtype=bool)
+    return tight(costs, group, 0, Room(table.memory, nothing))
 
 
 @pytest.mark.parametrize("seed", range(40))
