@@ -23,12 +23,11 @@ from controller.cost import Load, backlog_us, spare_now, wait_us
 from controller.crowd import Crowd, crowded
 from controller.memory import Loaded
 from controller.model import Snapshot
-from controller.objective import Objective
+from controller.objective import PLAIN, SLIGHT, Objective
 from controller.table import Bools, Floats, Row, Rows, Table, runs
 
 Overfull = tuple[int, tuple[int, ...]]  # a node, and the blocks of which at least one must go
 Indices = npt.NDArray[np.intp]
-PLAIN = Objective()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,10 +137,9 @@ class Group:
         per_us = self._per_us[: 1 if alike else None, None, None]
         own = per_us * self._time
         self._quiet = self._time + np.maximum(wait_us(own, own * self._time), self._backlog) + self._barrier
-        if objective.utilisation_us:
-            self._quiet += objective.utilisation_us * own * own
+        self._rho = own
         if objective.limited:
-            self._quiet[np.broadcast_to(own > objective.max_utilisation, self._quiet.shape)] = np.inf
+            self._quiet[np.broadcast_to(own > objective.max_utilisation + SLIGHT, self._quiet.shape)] = np.inf
         self._hops(snapshot, per_us[..., None])
 
     def _each(self, row: int) -> int:
@@ -175,9 +173,9 @@ class Group:
         own = per_us * self._wire
         self._silent = self._wire + wait_us(own, own * self._wire) + self._beside_wire
         if self._objective.limited:
-            self._silent[np.broadcast_to(own > self._objective.max_link_share, own.shape)] = np.inf
+            self._silent[np.broadcast_to(own > self._objective.max_link_share + SLIGHT, own.shape)] = np.inf
         if self._objective.privacy_us:
-            zone = np.unique([host.zone for host in table.problem.hosts], return_inverse=True)[1]
+            zone = table.zone
             home = zone[[table.source(s) for s in self.streams]]
             foreign = (zone[self.nodes] != home[:, None])[:, None, None, :]
             self._exposed = np.array([risk for _, risk in kinds])[:, None, None] * foreign * self._objective.privacy_us
@@ -214,6 +212,8 @@ class Group:
     def _run(self, pick: Sequence[int], beside: Crowd, weight: Floats) -> Floats:
         """What nobody shares costs what it costs alone; only the nodes that others use are reckoned anew."""
         cost = np.multiply(weight[:, None], _picked(self._quiet, pick).swapaxes(0, 1), order="C").swapaxes(0, 1)
+        if self._objective.utilisation_us:
+            cost += self._objective.utilisation_us * _picked(self._rho, pick) ** 2  # does not count by weight
         b, k, _, (rho, square, uses) = self._shared(pick, beside, nodes=True)
         if not len(b):
             return np.asarray(cost)
@@ -226,7 +226,7 @@ class Group:
         shared += self._barrier[_rows(self._barrier, at), :, k]
         if self._objective.utilisation_us:
             shared += self._objective.utilisation_us * (own * own + 2 * own * rho)
-        shared[rho + own > self._objective.max_utilisation] = np.inf
+        shared[rho + own > self._objective.max_utilisation + SLIGHT] = np.inf
         cost[b, :, k] = shared
         return np.asarray(cost)
 
@@ -251,7 +251,7 @@ class Group:
             wait = wait_us(rho + own, square + own * time)
             over = self._beside_wire[_rows(self._beside_wire, at), :, k, h]
             shared = weight[b][:, None] * (time + wait + over) + uses * (wait - wait_us(rho, square))
-            shared[rho + own > self._objective.max_link_share] = np.inf
+            shared[rho + own > self._objective.max_link_share + SLIGHT] = np.inf
             hop[b, :, k, h] = shared
         if self._objective.privacy_us:
             hop += _picked(self._exposed, pick)
@@ -344,32 +344,6 @@ def _largest(working: Floats, first: Indices, last: Indices) -> Floats:
     """(P,) the largest working set of each run."""
     table = np.maximum.accumulate(np.where(np.tri(len(working), dtype=bool).T, working, 0.0), axis=1)
     return np.asarray(table[first, last - 1], dtype=np.float64)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ChainCost:
-    """The costs of one stream on all nodes, for the rules of rivals."""
-
-    run: Floats  # (L+1, L+1, N): blocks i..j-1 on n
-    hop: tuple[Floats, ...]  # L+1 of (N, N), diagonal infinite: crossing before block l
-    enter: Floats  # (N,)
-    leave: Floats  # (N,)
-
-
-def chain_cost(table: Table, snapshot: Snapshot, stream: str, *, others: Load, weight: float, room: Room) -> ChainCost:
-    """The costs of one stream given the load of the others; `weight` counts its latency against theirs."""
-    return cost_of(Group(table, snapshot, [stream], np.arange(len(table.memory))[None]), others, weight, room)
-
-
-def cost_of(group: Group, others: Load, weight: float, room: Room) -> ChainCost:
-    """The same for the one stream of a group, which can be asked again and again."""
-    costs = group.costs([0], [others], [weight], [room])
-    return ChainCost(
-        square(costs.run[0], group.blocks),
-        tuple(costs.hop[0, kind] for kind in costs.kind),
-        costs.enter[0],
-        costs.leave[0],
-    )
 
 
 def square(of_runs: Floats, blocks: int, empty: float = np.inf) -> Floats:

@@ -20,6 +20,7 @@ import numpy as np
 from controller.chain import Costs, Indices, Own, run_at
 from controller.cost import FULL, HORIZON_US, NOBODY, Parts, steady_us, wait_us
 from controller.labels import Fitted
+from controller.objective import PLAIN, SLIGHT, Objective
 from controller.programme import Best, runs_from, still_to_pay
 from controller.table import Floats, Row, runs
 
@@ -49,6 +50,7 @@ class OneStream:
     weight: float
     others: Mapping[int, Parts]
     hosts: int
+    objective: Objective = PLAIN
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,7 +95,8 @@ def cheapest(one: OneStream, known: Row, steps: int = STEPS) -> tuple[Fitted, in
         push(some, at + 1)
         push(search.after(search.longer(some.begun, some.lasts[at], some.nodes[at])), 0)
     least = min([search.best.cost_us, *(bound for bound, *_ in heap[:1])])
-    return Fitted(search.best, min(least, knee_us(one.weight)) if one.others else least), steps - left
+    best = search.best if search.best.row else None
+    return Fitted(best, min(least, knee_us(one.weight)) if one.others else least), steps - left
 
 
 def knee_us(weight: float) -> float:
@@ -205,7 +208,7 @@ class _Search:
             longer += both - then
         longer[0] = 0.0
         run = np.repeat(costs.run, LEVELS, axis=0)
-        run[:, :, node] += weight * longer
+        run[:, :, node] += weight * longer + 2 * self._one.objective.utilisation_us * own.per_us**2 * before * time
         every = [0] * LEVELS
         again = Costs(costs.nodes[every], run, costs.hop[every], costs.kind, costs.enter[every], costs.leave[every])
         return still_to_pay(again)[1]
@@ -226,7 +229,7 @@ class _Search:
         """How much longer all wait when another use of a place meets those that there are."""
         if place not in used:
             return np.zeros(())
-        own, weight, (a, b) = self._one.own, self._one.weight, place
+        own, weight, (a, b), objective = self._one.own, self._one.weight, place, self._one.objective
         (rho, square, visits), (there, squared, uses) = used[place], self._others(a, b)
         least = float(own.backlog_us[a]) if a == b else 0.0
 
@@ -238,4 +241,8 @@ class _Search:
         both = np.maximum(least, wait_us(there + rho + more, squared + square + squares))
         alone = np.maximum(least, wait_us(there + more, squared + squares))
         longer = (uses + weight * (visits + 1)) * both - (uses + weight) * alone
-        return np.asarray(longer - waits(rho, square, visits) + waits(0.0, 0.0, 0.0))
+        longer += waits(0.0, 0.0, 0.0) - waits(rho, square, visits)
+        if a == b:
+            longer += 2 * objective.utilisation_us * rho * more
+        limit = objective.max_utilisation if a == b else objective.max_link_share
+        return np.asarray(np.where(there + rho + more > limit + SLIGHT, np.inf, longer))

@@ -29,6 +29,7 @@ def recorded(problem: Problem, snapshot: Snapshot, decision: Decision) -> dict[s
         "lower_bound_us": decision.lower_bound_us,
         "gap": gap(decision),
         "weights": dict(decision.weights),
+        "objective": dict(decision.objective),
         "state": _state(problem, decided_on),
     }
 

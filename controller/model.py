@@ -205,8 +205,10 @@ class Candidate:
     move_bytes: int
     move_us: int
     why_not: str = ""  # empty for the chosen one
-    weighted_us: int | None = None  # latencies by `Decision.weights`, and what others wait longer; None: their sum
+    # what is minimised: latencies by `Decision.weights`, what others wait longer, and `beside_us`; None: their sum
+    weighted_us: int | None = None
     parts: Mapping[str, ByParts] = field(default_factory=dict)  # of streams that a policy places by parts of layers
+    beside_us: Mapping[str, int] = field(default_factory=dict)  # beside latency, by name (controller.objective)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,4 +220,5 @@ class Decision:
     reason: str
     lower_bound_us: int = 0  # of `weighted_us` of any placement; gap = chosen / bound - 1 (`explain.gap`); 0: none
     weights: Mapping[str, float] = field(default_factory=dict)  # of streams that count more than once, or not at all
+    objective: Mapping[str, float] = field(default_factory=dict)  # what is not as by default (controller.objective)
     expected: Snapshot | None = field(default=None, compare=False)  # what it was decided on, if not on what was seen

@@ -9,11 +9,12 @@ and as limits: no node is utilised more than `max_utilisation`, no path more tha
 All are off by default, then the objective is the weighted sum of latencies.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from controller.cost import Forecast, Load
+from controller.cost import NOBODY, Forecast, Load
 from controller.table import Rows, Table, runs
+
+SLIGHT = 1e-9  # of utilisation: so little over a limit is not over
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,37 +33,50 @@ class Objective:
     def limited(self) -> bool:
         return min(self.max_utilisation, self.max_link_share) < float("inf")
 
-    def total_us(
-        self, table: Table, forecast: Forecast, rows: Rows, weights: Mapping[str, float], current: Rows
-    ) -> float:
-        total = forecast.total_us(rows, weights)
-        if self.latency_alone:
-            return total
-        if self.utilisation_us:
-            load = forecast.load(rows, {})
-            total += self.utilisation_us * sum(rho * rho for rho, _, _ in load.nodes.values())
-        for stream, row in rows.items():
-            if self.privacy_us:
-                total += self.privacy_us * risk_of(table, stream, row)
-            before = current.get(stream, row)
-            total += self.reconfigure_us * sum(a != b for a, b in zip(before, row, strict=True))
-        return total
+    @property
+    def asked(self) -> dict[str, float]:
+        """What is not as by default, by name."""
+        return {one.name: value for one in fields(self) if (value := getattr(self, one.name)) != one.default}
 
-    def kept(self, load: Load) -> bool:
-        """Whether the limits hold for what is placed. A rounding error over is not over."""
-        nodes = max((rho for rho, _, _ in load.nodes.values()), default=0.0)
-        paths = max((rho for rho, _, _ in load.paths.values()), default=0.0)
-        return nodes <= self.max_utilisation + 1e-9 and paths <= self.max_link_share + 1e-9
+    def beside_us(
+        self, table: Table, forecast: Forecast, rows: Rows, current: Rows, under: Load | None = None
+    ) -> dict[str, float]:
+        """What `rows` add to the objective beside latency, by name; `under`: the load of those that stay."""
+        found, there = dict[str, float](), (under or Load()).nodes
+        if self.utilisation_us:
+            load = forecast.load(rows, {}).nodes
+            squares = [rho * (rho + 2 * there.get(n, NOBODY)[0]) for n, (rho, _, _) in load.items()]
+            found["utilisation"] = self.utilisation_us * sum(squares)
+        if self.privacy_us:
+            found["privacy"] = self.privacy_us * sum(risk_of(table, stream, row) for stream, row in rows.items())
+        if self.reconfigure_us:
+            found["changing"] = self.reconfigure_us * changed(rows, current)
+        return found
+
+    def kept(self, forecast: Forecast, rows: Rows, under: Load | None = None) -> bool:
+        """Whether the limits hold where `rows` are, beside the load of those that stay."""
+        stay, load = under or Load(), forecast.load(rows, {})
+        nodes = max((rho + stay.nodes.get(n, NOBODY)[0] for n, (rho, _, _) in load.nodes.items()), default=0.0)
+        paths = max((rho + stay.paths.get(way, NOBODY)[0] for way, (rho, _, _) in load.paths.items()), default=0.0)
+        return nodes <= self.max_utilisation + SLIGHT and paths <= self.max_link_share + SLIGHT
 
     def broken_by(self, forecast: Forecast, rows: Rows) -> set[str]:
         """The streams that use what is over its limit."""
         load = forecast.load(rows, {})
-        nodes = {n for n, parts in load.nodes.items() if parts[0] > self.max_utilisation + 1e-9}
-        paths = {path for path, parts in load.paths.items() if parts[0] > self.max_link_share + 1e-9}
+        nodes = {n for n, parts in load.nodes.items() if parts[0] > self.max_utilisation + SLIGHT}
+        paths = {path for path, parts in load.paths.items() if parts[0] > self.max_link_share + SLIGHT}
         uses = {stream: forecast.use(stream, row) for stream, row in rows.items()}
         return {
             s for s, use in uses.items() if nodes & {n for n, *_ in use.nodes} or paths & {p for p, *_ in use.paths}
         }
+
+
+PLAIN = Objective()
+
+
+def changed(rows: Rows, current: Rows) -> int:
+    """How many blocks are not where they are in `current`; a stream that is new there changes nothing."""
+    return sum(a != b for stream, row in rows.items() for a, b in zip(current.get(stream, row), row, strict=True))
 
 
 def risk_of(table: Table, stream: str, row: tuple[int, ...]) -> float:

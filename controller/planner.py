@@ -27,9 +27,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from controller.chain import PLAIN
 from controller.cost import Forecast, Outlook, speed_now
 from controller.labels import Effort
+from controller.limits import Limits
 from controller.memory import overfull
 from controller.model import Problem, Snapshot
 from controller.objective import Objective
@@ -90,8 +90,7 @@ class Planner:
         )
         stranded = tuple(s for s in order if s in scene.cut_off)
         free = [s for s in order if s not in stranded]
-        alone = {s: weights.get(s, 1.0) * scene.alone[s].least_us for s in free}
-        bound = sum(least_us for least_us in alone.values() if least_us < float("inf"))
+        bound = sum(us for s in free if (us := scene.alone[s].least_us) < float("inf"))
         turn = Turn(scene, free, weights_without(weights, stranded), current)
         whole = tuple({**turn.kept, **rows} for rows in self._together(snapshot, turn))
         sharing = Sharing(turn) if turn.cramped else None
@@ -108,7 +107,7 @@ class Planner:
 
     def _effort(self, streams: int) -> Effort:
         """To fit each stream into memory when nobody else is there: they are fitted together later, if they may be."""
-        if streams == 1 or self.objective != PLAIN:
+        if streams == 1 or self.objective.limited:
             return "thorough"
         return "none" if streams <= HANDFUL else "short"
 
@@ -148,7 +147,7 @@ class Planner:
             if found and found.rows:
                 rows = dict(zip(sharing.order, found.rows, strict=True))
         end = turn.settled(rows)
-        apart = sum(turn.outlook.total_us({stream: row}) for stream, row in end[0].items())
+        apart = sum(turn.worth({stream: row}) for stream, row in end[0].items())
         if end[1] > apart * (1 + CROWDED):
             return min(end, self._sought(turn, [*starts[:1], dict(end[0]), *starts[1:]]), key=worth_of)
         return end
@@ -201,7 +200,13 @@ class Planner:
             starts.append(rows)
             if len(free) <= HANDFUL:
                 return starts, ()
-        if not starts or sharing is not None or self.objective.limited or (not usable and 1 < len(free) <= STARTS):
+        if turn.hampered:
+            limits = Limits(turn)
+            starts += sorted(limits.starts(), key=turn.worth)
+            turn.at_least(limits.least_us)
+        if self.objective.limited:  # most of them may be over a limit
+            starts = [rows for rows in starts if turn.worth(rows) < float("inf")]
+        if not starts or sharing is not None or (not usable and 1 < len(free) <= STARTS):
             chosen, unplaced = self._one_by_one(turn, free)
             starts += chosen
         return starts, unplaced

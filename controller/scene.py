@@ -1,16 +1,19 @@
-"""A snapshot beside what stays: the nodes worth considering, and what each stream alone would do. Pure."""
+"""A snapshot beside what stays: the nodes worth considering, and what each stream alone would do. Pure.
+
+What streams cost is the objective, their latency by weight.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from controller.chain import PLAIN, Costs, Group, Room, overfull_in
+from controller.chain import Costs, Group, Room, overfull_in
 from controller.comeback import STEPS, OneStream, cheapest, comes_back
 from controller.cost import Forecast, Load, Parts
 from controller.labels import Effort, Fitted, Judge, fitted
 from controller.model import Snapshot
-from controller.objective import Objective
+from controller.objective import PLAIN, Objective
 from controller.programme import Best, solve, tables
 from controller.table import Floats, Row, Rows, Table
 from controller.tiers import Asked, Frontier, frontier
@@ -55,21 +58,25 @@ class Scene:
         self.groups: list[Group] = []
         self.at: dict[str, tuple[int, int]] = {}  # stream -> its group, its position there
         self.quiet: list[tuple[Costs, tuple[Floats, Floats]]] = []  # of each group, when nobody else is there
-        self.alone: dict[str, Fitted] = {}  # by latency only; what is least holds for all nodes
+        self.alone: dict[str, Fitted] = {}  # what is least holds for all nodes
         self.beyond_us: dict[str, float] = {}  # a row that uses a node which is not considered costs at least this
         self.steps = 2 * STEPS if len(planned) == 1 else SHARED  # half of them for streams by themselves
         self.cut_off: set[str] = set()  # no node can be reached, may hold a block and is big enough for it
         for members in table.by_model(streams):
             self._add(members, current)
 
+    def weight(self, streams: Sequence[str]) -> list[float]:
+        return [self.weights.get(stream, 1.0) for stream in streams]
+
     def _add(self, members: list[str], current: Rows) -> None:
         kept = [{self.table.source(s), *current.get(s, ())} for s in members]
-        front = frontier(Asked(self.table, self.snapshot, members, self.stay, self.weights), kept)
-        alone = self._alone(members, front)
+        asked = Asked(self.table, self.snapshot, members, self.stay, self.weights, self.objective, current)
+        front = frontier(asked, kept)
+        alone = self._alone(members, front, current)
         if len(members) <= HANDFUL:  # where rows wait for themselves the bound of others is often too low at first
             best_us = np.array([found.best.cost_us if found.best else -np.inf for found in alone.found])
-            if (wider := front.wider(best_us)) is not front:
-                alone = self._alone(members, wider)
+            if (wider := front.wider(best_us / self.weight(members))) is not front:
+                alone = self._alone(members, wider, current)
         self.at |= {s: (len(self.groups), b) for b, s in enumerate(members)}
         self.groups.append(alone.group)
         self.quiet.append(alone.quiet)
@@ -79,24 +86,34 @@ class Scene:
             self.beyond_us[stream] = beyond_us
             self.alone[stream] = Fitted(found.best, min(found.least_us, beyond_us))
 
-    def _alone(self, members: list[str], front: Frontier) -> "Alone":
-        weighed = Group(self.table, self.snapshot, members, front.nodes, self.objective)
-        plain = weighed if self.objective == PLAIN else Group(self.table, self.snapshot, members, front.nodes)
-        costs = plain.costs(range(len(members)), [Load()] * len(members), [1.0] * len(members))
+    def _alone(self, members: list[str], front: Frontier, current: Rows) -> "Alone":
+        group, weight = Group(self.table, self.snapshot, members, front.nodes, self.objective), self.weight(members)
+        costs = group.costs(range(len(members)), [Load()] * len(members), weight, current=current)
         quiet, fits, most = (costs, tables(costs)), list[Fitted](), self.steps // 2 // len(members)
         rows = solve(*quiet)
         for b, (stream, best) in enumerate(zip(members, rows, strict=True)):
             room = Room(self.table.memory, np.zeros(self.table.chain(stream).allowed.shape, dtype=bool))
             met = Fitted(best, best.cost_us if best else float("inf"))
-            if best is not None and fits_in(plain, stream, room, best.row):
-                met = self.met(plain, costs, (b, b), best, most=most)
-            found = within(plain, costs, (b, b), met.best, room, judge=self._spent_us(stream), effort=self._effort)
+            if best is not None and fits_in(group, stream, room, best.row):
+                met = self.met(group, costs, (b, b), best, weight=weight[b], most=most)
+            judge = self._spent_us(stream, current)
+            found = within(group, costs, (b, b), met.best, room, judge=judge, effort=self._effort)
             least = met.least_us if found.best is met.best else max(met.least_us, found.least_us)
             fits.append(Fitted(found.best, least))
-        return Alone(weighed, quiet, [best is not None for best in rows], fits, front.beyond_us)
+        beyond = tuple(each * us for each, us in zip(weight, front.beyond_us, strict=True))
+        return Alone(group, quiet, [best is not None for best in rows], fits, beyond)
 
-    def _spent_us(self, stream: str) -> Judge:
-        return lambda rows: self.forecast.total_us({stream: rows[0]}, {})
+    def _spent_us(self, stream: str, current: Rows) -> Judge:
+        """What a row costs when nobody else is there; endless over a limit."""
+
+        def judge(found: list[Row]) -> float:
+            rows = {stream: found[0]}
+            if self.objective.limited and not self.objective.kept(self.forecast, rows):
+                return float("inf")
+            beside = self.objective.beside_us(self.table, self.forecast, rows, current)
+            return self.forecast.total_us(rows, self.weights) + sum(beside.values())
+
+        return judge
 
     def met(
         self,
@@ -113,7 +130,7 @@ class Scene:
         b, stream = places
         if best is None or not comes_back(best.row) or self.steps <= 0:
             return Fitted(best, best.cost_us if best else float("inf"))
-        one = OneStream(costs.only(b), group.own(stream), weight, others(), len(group.table.memory))
+        one = OneStream(costs.only(b), group.own(stream), weight, others(), len(group.table.memory), self.objective)
         found, took = cheapest(one, best.row, min(most, self.steps))
         self.steps -= took + BEGIN
         return found
@@ -150,5 +167,5 @@ def within(
 
 
 def alone(table: Table, snapshot: Snapshot, streams: Sequence[str]) -> dict[str, Fitted]:
-    """Each stream when nobody else is there: its best row, and the least it can ever cost."""
+    """Each stream when nobody else is there: its best row, and the least latency it can ever have."""
     return Scene(table, snapshot, streams, {}).alone

@@ -37,8 +37,9 @@ class Sharing:
         self._place = {n: k for k, n in enumerate(self._nodes[0].tolist())}
         self._rooms = [room_in(scene.table, members[0], turn.loaded, {}) for members in self._models]
         some = scene.table, scene.snapshot
-        self._as_one = [Group(*some, members, self._nodes, as_one=True) for members in self._models]
-        self._each = [Group(*some, members, self._nodes) for members in self._models]
+        asked = self._nodes, scene.objective
+        self._as_one = [Group(*some, members, *asked, as_one=True) for members in self._models]
+        self._each = [Group(*some, members, *asked) for members in self._models]
 
     @property
     def few(self) -> bool:
@@ -51,7 +52,7 @@ class Sharing:
         best, turn = dict[str, Row](), self._turn
         for _ in range(1 if len(self._models) == 1 else 1 + PASSES):
             chain = end_to_end([self._chain(at, best) for at in range(len(self._models))], self._names)
-            judged = None if best else lambda rows: turn.outlook.total_us(self._rows(rows))
+            judged = None if best else lambda rows: turn.worth(self._rows(rows))
             rows = self._rows(fitted_together(chain, judged, steps=STEPS_AS_ONE).rows)
             if not rows or rows == best:
                 break
@@ -68,7 +69,7 @@ class Sharing:
         for at, b in of:
             group, stream = self._each[at], self._models[at][b]
             room = self._rooms[at]
-            costs = group.costs([b], [turn.near()], [turn.weights.get(stream, 1.0)], [room])
+            costs = group.costs([b], [turn.near()], [turn.weights.get(stream, 1.0)], [room], turn.current)
             chains.append(tight(costs, group, b, room))
         models = [self._names[at] for at, _ in of]
 
@@ -86,9 +87,7 @@ class Sharing:
             return float("inf")
         if any(not self._place.keys() >= set(group.nodes.ravel().tolist()) for group in scene.groups):
             return 0.0
-        weight = {s: self._turn.weights.get(s, 1.0) for s in self.order}
-        alone = sum(weight[s] * scene.alone[s].least_us for s in weight)
-        return alone + min(weight[s] * (scene.beyond_us[s] - scene.alone[s].least_us) for s in weight)
+        return self._turn.beyond_us
 
     def least_us(self, known_us: float) -> float:
         """What no placement costs less than, by prices of memory alone: all streams of a model at once.
@@ -100,7 +99,8 @@ class Sharing:
         for group, members, room in zip(self._each, self._models, self._rooms, strict=True):
             free = room.free[self._nodes[0]]
             weights = [turn.weights.get(s, 1.0) for s in members]
-            costs = group.costs(range(len(members)), [turn.near()] * len(members), weights, [room] * len(members))
+            rooms, near = [room] * len(members), [turn.near()] * len(members)
+            costs = group.costs(range(len(members)), near, weights, rooms, turn.current)
             mine = [[c for c in range(choices) if c % len(members) == b] for b in range(len(members))]
             parts.append((costs, group.need(0, room), mine))
 

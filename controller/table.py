@@ -17,6 +17,7 @@ from controller.model import Block, Host, Model, Problem, Stream
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.intp]
 Row = tuple[int, ...]
 Rows = Mapping[str, Row]
 
@@ -59,6 +60,7 @@ class Table:
     streams: Mapping[str, Stream]
     speed: Floats  # (N,) flops per microsecond
     memory: Floats  # (N,) bytes
+    zone: Indices  # (N,) numbers of zones
     chains: Mapping[str, Chain]  # of each model, by privacy alone
     ways: Mapping[str, Chain]  # of each stream, its pins and all vetoes applied
     tight: frozenset[int]  # hosts of which the memory may not suffice, whatever is placed there
@@ -112,6 +114,7 @@ def tabulate(problem: Problem) -> Table:
         streams=streams,
         speed=np.array([host.flops_per_s / 1e6 for host in hosts]),
         memory=memory,
+        zone=np.unique([host.zone for host in hosts], return_inverse=True)[1],
         chains=chains,
         ways=ways,
         tight=frozenset(np.flatnonzero(memory < _most(problem, chains)).tolist()),
@@ -155,7 +158,10 @@ def _chain(problem: Problem, model: Model) -> Chain:
 
 
 def _alike(blocks: Sequence[Block], allowed: Bools) -> tuple[tuple[int, int], ...]:
-    said = [(b.flops, b.read_bytes, b.output_bytes, may.tobytes()) for b, may in zip(blocks, allowed, strict=True)]
+    said = [
+        (b.flops, b.read_bytes, b.output_bytes, b.output_class, may.tobytes())
+        for b, may in zip(blocks, allowed, strict=True)
+    ]
     return tuple(pairwise([0, *(block for block in range(1, len(said)) if said[block] != said[block - 1]), len(said)]))
 
 

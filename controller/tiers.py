@@ -21,12 +21,14 @@ from itertools import pairwise
 
 import numpy as np
 
+from controller.beside import Beside
 from controller.chain import Indices
 from controller.cost import Load, backlog_us, spare_now, wait_us
 from controller.model import Snapshot
+from controller.objective import PLAIN, Objective
 from controller.sited import factors
 from controller.staying import Staying
-from controller.table import Floats, Table
+from controller.table import Floats, Rows, Table
 
 WIDTH = 32  # nodes considered for a stream, and all where there are no more
 WIDEST = 300  # of all streams whose best row, waiting for itself, costs more than rows over others may
@@ -62,6 +64,8 @@ class Asked:
     streams: Sequence[str]
     stay: Load = field(default_factory=Load)
     weights: Mapping[str, float] = field(default_factory=dict)  # of streams that do not count once
+    objective: Objective = PLAIN
+    current: Rows = field(default_factory=dict)
 
     @property
     def period_us(self) -> Floats:
@@ -77,6 +81,13 @@ class Asked:
     def source(self) -> Indices:
         """(B, 1)"""
         return np.array([[self.table.source(stream)] for stream in self.streams])
+
+    @cached_property
+    def beside(self) -> Beside | None:
+        """What counts beside latency, if anything does."""
+        if not self.objective.privacy_us and not self.objective.reconfigure_us:
+            return None
+        return Beside.of(self.table, self.streams, self.weight, self.objective, self.current)
 
     @cached_property
     def ends(self) -> list[tuple[Floats, Floats]]:
@@ -136,6 +147,8 @@ def _whole_us(asked: Asked, staying: Staying) -> Floats:
     total = time + staying.whole_us(time, period_us, asked.weight)
     for wire, hop in asked.ends:
         total = total + hop + wait_us(wire / period_us, wire * wire / period_us)
+    if asked.beside:
+        total = total + asked.beside.whole_us()
     return np.asarray(np.where(fits, total, np.inf).min(axis=1))
 
 
@@ -202,13 +215,16 @@ class _Tiers:
         f = factors(snapshot.delay_us, snapshot.rate_bps)
         chains, self._f, self.order = [table.chain(s) for s in asked.streams], f, f.sites.order
         chain, same = chains[0], all(other is chains[0] for other in chains)
-        cuts, self.middle = _pieces(chain.alike if same else list(pairwise(range(len(chain.weight) + 1))))
+        alike, beside = chain.alike if same else list(pairwise(range(len(chain.weight) + 1))), asked.beside
+        cuts, self.middle = _pieces(beside.parted(alike) if beside else alike)
         spare = spare_now(snapshot)[self.order]
         may = np.array([other.allowed[cuts[:-1]] for other in (chains[:1] if same else chains)])
         time = np.diff(chain.time[np.array(cuts)[:, None], self.order], axis=0) / np.where(spare > 0, spare, np.inf)
         work = np.where(may[:, :, self.order] & (spare > 0), time, np.inf).transpose(1, 0, 2)
         if asked.stay.nodes:
             work = work * staying.dearer(asked.period_us, asked.weight)[:, self.order]
+        if beside:
+            work = work + beside.pieces_us(cuts)[:, :, self.order]
         self.work, self.wait = work, staying.wait_us[self.order]  # (pieces, B or 1, N), (N,)
         self._overhead = table.problem.hop_overhead_us
         self.enter, self.leave = (hop[:, self.order] for _, hop in asked.ends)  # not relaxed
@@ -221,6 +237,9 @@ class _Tiers:
         )
         self._between = [between[size] for size in data]  # (S, S) of the cut before each piece
         self._out, self._into = [out[size] for size in data], [into[size] for size in data]  # (N,) of the access alone
+        self._risk = [beside.coming_us[:, self.order] * risk for risk in beside.risk[cuts].tolist()] if beside else None
+        if self._risk:
+            self.enter = self.enter + self._risk[0]
 
     def _best(self, values: Floats) -> Floats:
         """(B, S)"""
@@ -234,10 +253,14 @@ class _Tiers:
         through += self._f.delay_in
         np.maximum(through, best.min(axis=1, keepdims=True) + self._into[cut], out=through)
         through += self._overhead
+        if self._risk:
+            through += self._risk[cut]
         return through
 
     def back(self, ready: Floats, cut: int) -> Floats:
         """Still to pay on each node when the next block runs on the best other one."""
+        if self._risk:
+            ready = ready + self._risk[cut]
         best, entered = self._best(ready + self._f.delay_in), self._best(ready + self._into[cut])
         left = np.maximum(self._between[cut] + best[:, None], self._f.delay + entered[:, None]).min(axis=2)
         through = np.repeat(left, self._f.sites.sizes, axis=1)

@@ -20,6 +20,7 @@ from controller.chain import Indices
 from controller.choices import NOWHERE, Choices
 from controller.cost import FULL, HORIZON_US, Load
 from controller.crowd import Crowd
+from controller.objective import PLAIN, SLIGHT, Objective
 from controller.prices import Prices
 from controller.table import Bools, Floats, Row
 
@@ -28,6 +29,7 @@ CHANGES = 32  # of one choice, going down
 PASSES = 2  # of prices; each leaves fewer choices, which are counted more exactly
 FEW = 0.5  # as long as a pass leaves fewer
 ROUNDING = 1e-9
+OVER_US = 1e10  # for all the time of a node or path over its limit
 NOBODY = (0.0, 0.0, 0.0)
 
 
@@ -74,13 +76,20 @@ class Together:
     """Choices at R places; what only one stream may use is at place 0, and free.
 
     `weights` of the streams; `stay` is the load of those that stay, and what a choice costs alone counts them.
+    What is over a limit of the `objective` costs so much that no such set is the cheapest, if there is another.
     """
 
-    def __init__(self, choices: Choices, weights: Floats, stay: Load, backlog_us: Floats) -> None:
+    def __init__(
+        self, choices: Choices, weights: Floats, stay: Load, backlog_us: Floats, objective: Objective = PLAIN
+    ) -> None:
         self._places, self._at = _shared(choices)
         self._ends = ends = [divmod(place, len(backlog_us)) for place in self._places.tolist()]
         self._stay = _at_places(stay, ends)
         self._backlog = np.array([0.0, *(float(backlog_us[a]) if a == b else 0.0 for a, b in ends)])
+        self._even = np.array([0.0, *(objective.utilisation_us if a == b else 0.0 for a, b in ends)])
+        limits = objective.max_utilisation, objective.max_link_share
+        self._limit = np.array([np.inf, *(limits[a != b] for a, b in ends)])
+        self._plain = objective == PLAIN
         weight = np.broadcast_to(weights[choices.owner][:, None], choices.rho.shape)
         self._adds = np.stack((choices.rho, choices.square, weight)) * (self._at > 0)  # (3, M, USES)
         self._take(choices)
@@ -105,13 +114,21 @@ class Together:
         return np.asarray(np.clip(1 - np.sqrt(most / HORIZON_US), 0.0, FULL))
 
     def _waiting(self, load: Floats, at: Indices) -> Floats:
-        """What all who use the places `at` wait there, by weight, under (3, ..., *at.shape); at most that of `cost`."""
+        """What all who use the places `at` wait there, by weight, under (3, ..., *at.shape); at most that of `cost`.
+
+        And what their utilisation costs.
+        """
         (rho, square, weight), knee = load, self._knee[at]
         if (rho <= knee).all():
-            return np.asarray(weight * np.maximum(self._backlog[at], square / (2.0 - 2.0 * rho)))
-        steep = 1.0 / (1.0 - knee)
-        stretch = 1.0 / (1.0 - np.minimum(rho, knee)) + np.maximum(rho - knee, 0.0) * steep * steep
-        return np.asarray(weight * np.maximum(self._backlog[at], square * stretch / 2.0))
+            waits = weight * np.maximum(self._backlog[at], square / (2.0 - 2.0 * rho))
+        else:
+            steep = 1.0 / (1.0 - knee)
+            stretch = 1.0 / (1.0 - np.minimum(rho, knee)) + np.maximum(rho - knee, 0.0) * steep * steep
+            waits = weight * np.maximum(self._backlog[at], square * stretch / 2.0)
+        if self._plain:
+            return np.asarray(waits)
+        over = np.maximum(rho - self._limit[at] - SLIGHT, 0.0)
+        return np.asarray(waits + self._even[at] * rho * rho + OVER_US * over)
 
     def _added(self, load: Floats) -> Floats:
         """(..., M) how much longer all wait for each choice, made beside a load of (3, ..., R)."""
@@ -155,6 +172,7 @@ class Together:
         rest._own = self._own[near] + np.where(lone, alone, 0.0).sum(axis=1)
         rest._at, rest._adds = np.where(lone, 0, (np.cumsum(kept) - 1)[at]), np.where(lone, 0.0, adds)
         rest._stay, rest._backlog, rest._knee = self._stay[:, kept], self._backlog[kept], self._knee[kept]
+        rest._even, rest._limit = self._even[kept], self._limit[kept]
         rest._places = self._places[kept[1:]]
         return rest, load[:, kept]
 

@@ -1,11 +1,11 @@
 """One plan at work: what is best for streams while the others stay. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
 
-from controller.chain import PLAIN, Costs, Group, Room, room_in
+from controller.chain import Costs, Group, Own, Room, room_in
 from controller.choices import Choices, Picked, choices, joined
 from controller.comeback import knee_us
 from controller.cost import NOBODY, Load, Outlook, backlog_us
@@ -27,6 +27,9 @@ SWAPS = 48  # of two streams' places that are tried
 TRIFLE, ASKED = 0.02, 6  # of a gap; the streams that may gain most, where there are more than a handful
 
 
+Rent = Callable[[Costs, list[Own]], Costs]
+
+
 class Turn:
     """Best responses of the streams `free`; the other ones of `current` stay as they are. Remembers its answers."""
 
@@ -46,16 +49,30 @@ class Turn:
         self._worth: dict[object, float] = {}
         self._within: dict[object, Best | None] = {}  # where memory is short
         self._usable: dict[tuple[str, Row], bool] = {}
-        goal = sum(weights.get(s, 1.0) * scene.alone[s].least_us for s in free) * (1 + CLOSE)
-        self.goal_us = goal if scene.objective == PLAIN else -float("inf")
+        self.goal_us = sum(scene.alone[s].least_us for s in free) * (1 + CLOSE)
 
     @property
     def cramped(self) -> bool:
         """Whether memory is too short for all of them to be where each would be alone."""
         alone = {s: found.row for s in self.free if (found := self.scene.alone[s].best) is not None}
-        if self.scene.objective != PLAIN or len(self.free) < 2:
+        if self.scene.objective.limited or len(self.free) < 2:
             return False
         return len(alone) < len(self.free) or bool(self.loaded.overfull(alone))
+
+    @property
+    def hampered(self) -> bool:
+        """Whether a limit keeps them from being where each would be alone."""
+        scene = self.scene
+        if not scene.objective.limited or len(self.free) < 2:
+            return False
+        alone = {s: found.row for s in self.free if (found := scene.alone[s].best) is not None}
+        return len(alone) < len(self.free) or not scene.objective.kept(scene.forecast, alone, self.outlook.under)
+
+    @property
+    def beyond_us(self) -> float:
+        """What the free streams cost at least if one of them uses a node that is not considered for it."""
+        alone = {s: self.scene.alone[s].least_us for s in self.free}
+        return sum(alone.values()) + min(self.scene.beyond_us[s] - us for s, us in alone.items())
 
     def worth(self, rows: Rows) -> float:
         """The objective when the free streams are at `rows`, without what the others cost; infinite if it cannot be."""
@@ -66,16 +83,23 @@ class Turn:
         return found
 
     def _judged(self, rows: Rows) -> float:
-        scene, every = self.scene, {**self.kept, **rows}
         if not all([self._may(stream, row) for stream, row in rows.items()]):
             return float("inf")
         if self._tight(rows) and self.loaded.overfull(rows):
             return float("inf")
-        if scene.objective.limited and not scene.objective.kept(scene.forecast.load(every, {})):
+        return self._within_limits_us(rows)
+
+    def _within_limits_us(self, rows: Rows) -> float:
+        """What rows cost, endless over a limit."""
+        objective, total = self.scene.objective, self.outlook.total_us(rows)
+        if objective.limited and not objective.kept(self.scene.forecast, rows, self.outlook.under):
             return float("inf")
-        if scene.objective.latency_alone:
-            return self.outlook.total_us(rows)
-        return scene.objective.total_us(scene.table, scene.forecast, every, self.weights, self.current)
+        return total if objective.latency_alone else total + sum(self.beside_us(rows).values())
+
+    def beside_us(self, rows: Rows) -> dict[str, float]:
+        """What rows cost beside latency."""
+        scene = self.scene
+        return scene.objective.beside_us(scene.table, scene.forecast, rows, self.current, self.outlook.under)
 
     def _may(self, stream: str, row: Row) -> bool:
         """Whether a row is where its stream may be, on nodes that are up."""
@@ -89,27 +113,28 @@ class Turn:
         tight = self.scene.table.tight
         return bool(tight) and any(not tight.isdisjoint(row) for row in rows.values())
 
-    def responses(self, streams: Sequence[str], rows: Rows) -> list[Row | None]:
-        """The best row of each of `streams` while the others stay at `rows`."""
+    def responses(self, streams: Sequence[str], rows: Rows, rent: Rent | None = None) -> list[Row | None]:
+        """The best row of each of `streams` while the others stay at `rows`; `rent` is to be paid beside."""
         answers: dict[str, Row | None] = {}
         self.asked += len(streams)
         for at, group in enumerate(self.scene.groups):
             mine = [s for s in streams if self.scene.at[s][0] == at]
             if mine:
-                answers |= zip(mine, self._respond(group, mine, rows), strict=True)
+                answers |= zip(mine, self._respond(group, mine, rows, rent), strict=True)
         return [answers[s] for s in streams]
 
-    def _respond(self, group: Group, streams: Sequence[str], rows: Rows) -> list[Row | None]:
+    def _respond(self, group: Group, streams: Sequence[str], rows: Rows, rent: Rent | None) -> list[Row | None]:
         table, pick = self.scene.table, [self.scene.at[s][1] for s in streams]
         beside = self._crowd(streams, rows)
         weights = [self.weights.get(s, 1.0) for s in streams]
         costs = group.costs(pick, beside, weights, current=self.current)
+        if rent is not None:
+            costs = rent(costs, [group.own(b) for b in pick])
         found = solve(costs)
         for b, best in enumerate(found):
             others = _without(rows, streams[b])
             if best is None or self.loaded.overfull({**others, streams[b]: best.row}).keys().isdisjoint(best.row):
-                if self.scene.objective == PLAIN:
-                    found[b] = self._met(group, costs, (b, pick[b]), best, beside).best
+                found[b] = self._met(group, costs, (b, pick[b]), best, beside).best
                 continue
             key = streams[b], frozenset(others.items())
             if key not in self._within:
@@ -121,19 +146,23 @@ class Turn:
 
     def _squeezed(self, group: Group, costs: Costs, places: tuple[int, int], room: Room, rows: Rows) -> Best | None:
         """The best row where memory is short, or the present one if nothing better is found."""
-        stream, judge, known = group.streams[places[1]], None, None
-        if self.scene.objective == PLAIN:
-            judge = self._longer_us(stream, _without(rows, stream))
-            if stream in rows and self.worth(rows) < float("inf"):
-                known = Best(judge([rows[stream]]), rows[stream])
+        stream, known = group.streams[places[1]], None
+        judge = self._longer_us(stream, _without(rows, stream))
+        if stream in rows and self.worth(rows) < float("inf"):
+            known = Best(judge([rows[stream]]), rows[stream])
         below = known.cost_us if known else float("inf")
         best = solve(costs)[places[0]]
         return within(group, costs, places, best, room, judge=judge, effort="short", below_us=below).best or known
 
     def _longer_us(self, stream: str, others: Rows) -> Judge:
         """What a row of a stream adds to what the others cost."""
-        before_us = self.outlook.total_us(others)
-        return lambda rows: self.outlook.total_us({**others, stream: rows[0]}) - before_us
+        before_us = self._within_limits_us(others)
+
+        def judge(rows: list[Row]) -> float:
+            total = self._within_limits_us({**others, stream: rows[0]})
+            return total - before_us if total < float("inf") else total
+
+        return judge
 
     def _met(self, group: Group, costs: Costs, places: tuple[int, int], best: Best | None, beside: Crowd) -> Fitted:
         weight = self.weights.get(group.streams[places[1]], 1.0)
@@ -194,6 +223,10 @@ class Turn:
         (asked, order), scene = self._asked, self.scene
         crowd, backlog = self._crowd(order, rows), backlog_us(scene.snapshot)
         moving = [self.weights.get(s, 1.0) * scene.forecast.use(s, rows[s]).moving_us for s in order]
+        if not scene.objective.latency_alone:
+            whole = sum(self.beside_us(rows).values())
+            rest = [whole - sum(self.beside_us(_without(rows, s)).values()) for s in order]
+            moving = [us + more for us, more in zip(moving, rest, strict=True)]
         gain = np.array(moving) + crowd.waits_us(len(backlog), backlog) - asked.responses_us(crowd)
         gains = dict(zip(order, gain.tolist(), strict=True))
         best = sorted(self.free, key=lambda stream: -gains[stream])[:ASKED]
@@ -203,7 +236,7 @@ class Turn:
         """Raises the goal to the least that the free streams cost together, below `rows`; the rows that it suggests."""
         scene, known = self.scene, self.worth(rows)
         slack = known - self.goal_us
-        if not 1 <= len(self.free) <= COMPANY or scene.objective != PLAIN or not 0 < slack < float("inf"):
+        if not 1 <= len(self.free) <= COMPANY or not 0 < slack < float("inf"):
             return None
         self.bounded = True
         if len(self.free) == 1:
@@ -215,7 +248,7 @@ class Turn:
                 order += mine
                 parts.append(choices(self._picked(group, mine), slack))
         weights = np.array([self.weights.get(s, 1.0) for s in order])
-        asked = Together(joined(parts), weights, near, backlog_us(scene.snapshot))
+        asked = Together(joined(parts), weights, near, backlog_us(scene.snapshot), scene.objective)
         found = asked.found(known, scene.forecast.load(rows, self.weights, base=near))
         if asked.sure:
             self._asked = asked, order
@@ -230,7 +263,7 @@ class Turn:
 
     def _knee_us(self) -> float:
         """What the free streams cost at least if one of them meets itself beside others where waits grow slower."""
-        alone = {s: self.weights.get(s, 1.0) * self.scene.alone[s].least_us for s in self.free}
+        alone = {s: self.scene.alone[s].least_us for s in self.free}
         more = min(knee_us(self.weights.get(s, 1.0)) - us for s, us in alone.items())
         return sum(alone.values()) + max(more, 0.0)
 
@@ -240,7 +273,7 @@ class Turn:
         group, under, weight = self.scene.groups[at], self._under(), self.weights.get(stream, 1.0)
         costs = group.costs([b], under, [weight], current=self.current)
         found = self._met(group, costs, (0, b), solve(costs)[0], under)
-        self.least_us = min(found.least_us, weight * self.scene.beyond_us[stream], knee_us(weight))
+        self.least_us = min(found.least_us, self.scene.beyond_us[stream], knee_us(weight))
         self.goal_us = max(self.goal_us, self.least_us * (1 + CLOSE))
         return {stream: found.best.row} if found.best else None
 
@@ -268,15 +301,15 @@ class Turn:
 
     def _picked(self, group: Group, streams: Sequence[str]) -> Picked:
         scene, pick = self.scene, [self.scene.at[s][1] for s in streams]
-        weights = np.array([self.weights.get(s, 1.0) for s in streams])
         near, known = self.near(), None
-        if not near.nodes and not near.paths and (weights == 1.0).all() and pick == [*range(len(group.streams))]:
+        if not near.nodes and not near.paths and pick == [*range(len(group.streams))]:
             costs, known = scene.quiet[scene.groups.index(group)]
         else:
-            costs = group.costs(pick, self._under().only([0] * len(pick)), weights.tolist(), current=self.current)
+            weights = [self.weights.get(s, 1.0) for s in streams]
+            costs = group.costs(pick, self._under().only([0] * len(pick)), weights, current=self.current)
         least = np.array([scene.alone[s].least_us for s in streams])
         beyond = np.array([scene.beyond_us[s] for s in streams])
-        return Picked(group, pick, costs, weights * least, weights * beyond, known)
+        return Picked(group, pick, costs, least, beyond, known)
 
     def settled(self, rows: Rows, rounds: int = ROUNDS) -> tuple[Rows, float]:
         """Rounds of best response from `rows`: the end, and what it is worth."""

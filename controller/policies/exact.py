@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from controller.chain import ChainCost, Group, Room, cost_of, overfull_in, room_beside
+from controller.chain import Group, Room, overfull_in, room_beside
 from controller.cost import UNREACHABLE_US, Forecast
 from controller.model import Problem, Snapshot
 from controller.planner import Planner
+from controller.policies.chain_cost import ChainCost, cost_of
 from controller.policies.rival import Rival
 from controller.policies.start import number
 from controller.table import Floats, Row, Rows, Table

@@ -25,7 +25,7 @@ from controller.model import Candidate, Decision, Latency, Placement, Problem, S
 from controller.moves import action_of, move_cost
 from controller.objective import Objective
 from controller.planner import Plan, Planner, weights_without
-from controller.policies.start import number, pinned_rows, start
+from controller.policies.start import number, pinned_rows, rounded, start
 from controller.table import NodeOrPath, Row, Rows, Table
 
 ALTERNATIVES = 2  # single-node candidates shown
@@ -121,7 +121,8 @@ class Joint:
         view = View(snapshot, forecast, rows, weights, tuple(order), forbidden, outlook, names)
         keep = self._candidate(view, "keep", rows)
         apart = {stream: weight for stream, weight in sorted(weights.items()) if weight != 1.0}
-        draft = Decision("KEEP", current, triggers, (), "", round(plan.bound_us), apart)
+        known = round(plan.bound_us), apart, self._objective.asked
+        draft = Decision("KEEP", current, triggers, (), "", *known)
         if plan.rows is None or len(plan.stranded) == len(order):
             who = ", ".join(plan.unplaced or plan.stranded)
             reason = f"no permitted node with a path and the memory for: {who}"
@@ -179,7 +180,7 @@ class Joint:
         served = before < UNREACHABLE_US
         was = f"{before / 1e3:.1f} ms" if served else "not served"
         won = f" ({-100 * share:.1f} %), gain {gain / 1e6:.2f} s in {self._horizon_us / 1e6:g} s" if served else ""
-        said = f"weighted latency {was} -> {after / 1e3:.1f} ms{won}, cost {cost / 1e6:.2f} s, moves {', '.join(moved)}"
+        said = f"{self._counted} {was} -> {after / 1e3:.1f} ms{won}, cost {cost / 1e6:.2f} s, moves {', '.join(moved)}"
         if view.forbidden:
             return "", f"{', '.join(sorted(view.forbidden))} may not stay; {said}"
         if gain <= cost:
@@ -208,7 +209,7 @@ class Joint:
         saved = sum(view.weights[s] * us * horizon_us / streams[s].period_us for s, us in saved_us.items())
         if self._objective.latency_alone:
             return saved
-        rest = [self._total(view, rows) - view.forecast.total_us(rows, view.weights) for rows in (view.current, best)]
+        rest = [sum(self._beside_us(view, rows).values()) for rows in (view.current, best)]
         most = self._horizon_us / min(stream.period_us for stream in self._table.streams.values())
         return saved + (rest[0] - rest[1]) * most
 
@@ -248,7 +249,9 @@ class Joint:
         return rows
 
     def _kept(self, view: View, rows: Rows) -> bool:
-        return not self._objective.limited or self._objective.kept(view.forecast.load(rows, {}))
+        if not self._objective.limited:
+            return True
+        return self._objective.kept(view.forecast, {s: rows[s] for s in view.looked}, view.outlook.under)
 
     def _alternatives(self, view: View, plan: Plan, best: Rows) -> tuple[Candidate, ...]:
         """The best placements of everything on one node, for comparison."""
@@ -261,7 +264,7 @@ class Joint:
         node = self._problem.hosts[rows[view.looked[0]][0]].name
         why_not = "no path"
         if total < UNREACHABLE_US:
-            why_not = f"weighted latency {total / 1e3:.1f} ms, the optimum has {chosen / 1e3:.1f} ms"
+            why_not = f"{self._counted} {total / 1e3:.1f} ms, the optimum has {chosen / 1e3:.1f} ms"
         return replace(self._candidate(view, f"all on {node}", rows), why_not=why_not)
 
     def _candidate(self, view: View, name: str, rows: Rows) -> Candidate:
@@ -269,15 +272,24 @@ class Joint:
         found = self._latencies(view, rows)
         predicted = {s: found[s] for s in sorted(found)}
         nodes = {**view.names, **{s: self._table.names(rows[s]) for s in view.looked}}
-        weighted_us = round(view.outlook.total_us({s: rows[s] for s in view.looked}))
-        return Candidate(name, nodes, predicted, size, time, weighted_us=weighted_us)
+        beside = rounded(self._beside_us(view, rows))
+        total = round(self._total(view, rows))
+        return Candidate(name, nodes, predicted, size, time, weighted_us=total, beside_us=beside)
+
+    @property
+    def _counted(self) -> str:
+        """What a total is of, in words."""
+        return "weighted latency" if self._objective.latency_alone else "objective"
 
     def _total(self, view: View, rows: Rows) -> float:
         """The objective: of the streams looked at, and what they make the others wait."""
-        if self._objective.latency_alone:
-            looked = {s: rows[s] for s in view.looked}
-            return view.outlook.total_us(looked)
-        return self._objective.total_us(self._table, view.forecast, rows, view.weights, view.current)
+        total = view.outlook.total_us({s: rows[s] for s in view.looked})
+        return total if self._objective.latency_alone else total + sum(self._beside_us(view, rows).values())
+
+    def _beside_us(self, view: View, rows: Rows) -> dict[str, float]:
+        """What counts beside latency, of the streams looked at."""
+        looked = {s: rows[s] for s in view.looked}
+        return self._objective.beside_us(self._table, view.forecast, looked, view.current, view.outlook.under)
 
 
 def objective_of(options: Mapping[str, Any]) -> Objective:

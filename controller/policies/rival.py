@@ -13,10 +13,11 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
-from controller.chain import ChainCost, Overfull, Room, chain_cost, overfull_in, room_beside
+from controller.chain import Overfull, Room, overfull_in, room_beside
 from controller.cost import UNREACHABLE_US, load_of, predict
 from controller.model import Candidate, Decision, Placement, Problem, Snapshot, Trigger
 from controller.moves import action_of, move_cost
+from controller.policies.chain_cost import ChainCost, chain_cost
 from controller.policies.start import BadOption, named, number, pinned_rows
 from controller.scene import alone
 from controller.table import Row, Rows, Table, runs, tabulate

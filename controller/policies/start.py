@@ -65,10 +65,23 @@ def start(planner: Planner, snapshot: Snapshot, pinned: Rows) -> Decision:
     if trouble or rows is None:
         return Decision("INFEASIBLE", Placement(0, {}), trigger, (), trouble)
     forecast, name = Forecast(planner.table, snapshot), "placement" if pinned else "optimum"
-    predicted, weighted_us = forecast.latencies(rows), round(forecast.total_us(rows, {}))
-    chosen = Candidate(name, named(planner.table, rows), predicted, 0, 0, weighted_us=weighted_us)
+    beside = planner.objective.beside_us(planner.table, forecast, rows, {})
+    chosen = Candidate(
+        name=name,
+        nodes=named(planner.table, rows),
+        predicted=forecast.latencies(rows),
+        move_bytes=0,
+        move_us=0,
+        weighted_us=round(forecast.total_us(rows, {}) + sum(beside.values())),
+        beside_us=rounded(beside),
+    )
     reason = "start: as the experiment asks" if pinned else "start: the best placement that was found"
-    return Decision("RESPLIT", Placement(1, chosen.nodes), trigger, (chosen,), reason, round(plan.bound_us))
+    known, objective = round(plan.bound_us), planner.objective.asked
+    return Decision("RESPLIT", Placement(1, chosen.nodes), trigger, (chosen,), reason, known, objective=objective)
+
+
+def rounded(values: Mapping[str, float]) -> dict[str, int]:
+    return {name: round(value) for name, value in values.items()}
 
 
 def _trouble(planner: Planner, snapshot: Snapshot, plan: Plan, rows: Rows | None) -> str:

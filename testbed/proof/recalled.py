@@ -18,6 +18,7 @@ import numpy.typing as npt
 from controller.cost import UNREACHABLE_US, Forecast, Outlook
 from controller.memory import overfull
 from controller.model import Latency, NodeStates, Problem, Snapshot
+from controller.objective import PLAIN, Objective
 from controller.policies.wishes import wished
 from controller.sited import Paths, Sited, Sites
 from controller.table import Rows, tabulate
@@ -44,6 +45,16 @@ class Question:
     rows: Rows  # where the chosen candidate has all streams
     weights: Mapping[str, float]  # how often streams count that do not count once
     cost_us: float  # of the chosen candidate
+    objective: Objective = PLAIN  # its limits: a proof does not know them
+
+    def allows(self, rows: Rows) -> str:
+        """What is in the way of all streams being at `rows`; nothing if it can be."""
+        table = tabulate(self.problem)
+        if overfull(table, rows):
+            return "does not fit into memory"
+        forecast, every = Forecast(table, self.snapshot), {s: rows[s] for s in self.looked}
+        stay = forecast.load({s: row for s, row in rows.items() if s not in self.looked}, {})
+        return "" if self.objective.kept(forecast, every, stay) else "is over a limit"
 
 
 def recalled(run: Path, record: Mapping[str, Any]) -> Question:
@@ -57,16 +68,16 @@ def recalled(run: Path, record: Mapping[str, Any]) -> Question:
 def told(question: Question, found: "Certificate", known_us: float = 0.0) -> dict[str, Any]:
     """The proof in names, for `testbed why`; `better` is empty where nothing that fits is below the chosen one.
 
-    `known_us`: a bound that knows of memory, as proofs do not.
+    `known_us`: a bound that knows of memory and limits, as proofs do not.
     """
     better = {s: found.rows[s] for s in question.looked if found.rows[s] != question.rows[s]}
     found_us, bound_us, why = found.found_us, found.bound_us, found.open
     rounded_us = 2 * len(question.looked) + 1  # predictions are
     if question.cost_us - found_us <= rounded_us:  # as good
         better = {}
-    elif overfull(tabulate(question.problem), {**question.rows, **better}):
+    elif wrong := question.allows({**question.rows, **better}):
         better, found_us, bound_us = {}, question.cost_us, min(max(bound_us, known_us), question.cost_us)
-        why = "what is below the chosen one does not fit into memory" if found_us - bound_us > rounded_us else ""
+        why = f"what is below the chosen one {wrong}" if found_us - bound_us > rounded_us else ""
     above_us = question.cost_us if better else found_us
     hosts = question.problem.hosts
     return {
@@ -81,6 +92,7 @@ def told(question: Question, found: "Certificate", known_us: float = 0.0) -> dic
 def _question(run: Path, record: Mapping[str, Any]) -> Question:
     chosen = _chosen(record)
     problem, snapshot = _known(run, record)
+    objective = _objective(record)
     table = tabulate(problem)
     rows = {stream: table.row(tuple(nodes)) for stream, nodes in chosen["nodes"].items()}
     looked = tuple(sorted(chosen["predicted"]))
@@ -93,7 +105,18 @@ def _question(run: Path, record: Mapping[str, Any]) -> Question:
     if not all(_same(latency, chosen["predicted"][stream]) for stream, latency in latencies.items()):
         raise NotProvable("its predictions are not of what was seen, or expected: the policy reckons otherwise")
     outlook = Outlook(forecast, weights, {s: row for s, row in rows.items() if s not in looked})
-    return Question(problem, snapshot, looked, rows, weights, outlook.total_us({s: rows[s] for s in looked}))
+    cost_us = outlook.total_us({s: rows[s] for s in looked})
+    return Question(problem, snapshot, looked, rows, weights, cost_us, objective)
+
+
+def _objective(record: Mapping[str, Any]) -> Objective:
+    try:
+        objective = Objective(**record.get("objective", {}))
+    except TypeError as error:
+        raise NotProvable("its objective is of another version of the testbed") from error
+    if not objective.latency_alone:
+        raise NotProvable("more than latency counts, and only latencies are proven")
+    return objective
 
 
 def _chosen(record: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -140,6 +140,8 @@ def _counted(record: Record) -> str:
     """What is in the bound beside the latencies of the streams looked at."""
     others = any(one["nodes"].keys() - one["predicted"].keys() for one in record["candidates"])
     weighted = ", by weight" if record.get("weights") else ""
+    beside = {name: None for one in record["candidates"] for name in one.get("beside_us") or {}}
+    weighted += f", with {' and '.join(beside)}" if beside else ""
     return weighted + (", the streams not looked at staying, their longer waits counted" if others else "")
 
 
@@ -151,11 +153,12 @@ def _percent(share: float) -> str:
 def _candidate(candidate: Mapping[str, Any], bound: int) -> Iterator[str]:
     apart = candidate.get("parts") or {}
     total = sum(parts["total_us"] for parts in candidate["predicted"].values())
-    counts = candidate.get("weighted_us")
+    counts, beside = candidate.get("weighted_us"), candidate.get("beside_us") or {}
     if counts is None or abs(counts - total) <= 2 * len(candidate["predicted"]) + 1:  # no more than was rounded
         counts = total
     above = counts + sum(apart[s]["weighed_us"] - candidate["predicted"][s]["queue_us"] for s in apart)
     said = _ms(total) + (f", counted as {_ms(counts)}" if counts != total else "")
+    said += "".join(f", of that {name} {_ms(us)}" for name, us in beside.items())
     said += f", {100 * (above / bound - 1):.1f} % above the bound" if 0 < bound <= above < UNREACHABLE_US else ""
     moved = (
         f", moves {candidate['move_bytes'] / 1e6:.1f} MB in {_ms(candidate['move_us'])}"

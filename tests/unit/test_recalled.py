@@ -11,6 +11,7 @@ import pytest
 from controller.cost import predict
 from controller.explain import MOST, recorded
 from controller.model import Decision, Host, NodeState, Placement, Snapshot, Trigger
+from controller.objective import Objective
 from controller.plugins import build
 from controller.sited import Sited, Sites
 from controller.table import tabulate
@@ -274,6 +275,26 @@ def test_what_does_not_fit_is_not_better(question):
     proof = told(small, certificate(question, bound=0.8, found=0.8, rows=elsewhere(question, UE2)))
     assert (proof["better"], proof["gap"], proof["found_us"]) == ({}, 0.25, round(question.cost_us, 3))
     assert proof["open"] == "what is below the chosen one does not fit into memory"
+
+
+def test_what_is_below_and_over_a_limit_is_not_better(question):
+    limited = replace(question, objective=Objective(max_utilisation=1e-6))
+    below = certificate(question, bound=0.8, found=0.8, rows=elsewhere(question, UE2))
+    proof = told(limited, below, 0.98 * question.cost_us)
+    assert not proof["better"] and proof["open"] == "what is below the chosen one is over a limit"
+    assert proof["gap"] == pytest.approx(1 / 0.98 - 1, abs=1e-5)
+    assert told(replace(question, objective=Objective(max_utilisation=0.99)), below)["better"]
+
+
+def test_of_more_than_latency_nothing_is_proven(tmp_path):
+    folder, records = decided(tmp_path / "run", "policy.utilisation_ms=20", "policy.max_utilisation=0.9")
+    assert records[1]["objective"] == {"utilisation_us": 20_000, "max_utilisation": 0.9}
+    with pytest.raises(NotProvable, match="decision 2 cannot be proven: more than latency counts"):
+        recalled(folder, records[1])
+    with pytest.raises(NotProvable, match="its objective is of another version"):
+        recalled(folder, records[1] | {"objective": {"beauty_us": 3}})
+    folder, records = decided(tmp_path / "limited", "policy.max_utilisation=0.9")
+    assert recalled(folder, records[1]).objective == Objective(max_utilisation=0.9)
 
 
 def test_a_bound_that_knows_of_memory_counts_where_what_is_better_does_not_fit(question):
