@@ -11,8 +11,9 @@ that are planned for: all that there are, or those that triggered (triggers name
 served; the others stay, and their load counts). The model has the size of BERT-large at 128 tokens: 26 blocks. Times
 are wall times of this process on one processor, and `cpu` its processor time; the rest of the machine is not kept
 quiet: look at p50 and cpu first. The gap is that of the chosen placement to the certified lower bound; `planned` that
-of the placements moved to, without the periods in which the best one was known and not worth its move. `memory`: where it is short; `weighted`: an objective of more than
-latency; `limits`: limits of utilisation for which streams are in each other's way.
+of the placements moved to, without the periods in which the best one was known and not worth its move. `memory`:
+where it is short; `weighted`: an objective of more than latency; `limits`: limits of utilisation for which streams are
+in each other's way.
 """
 
 import gc

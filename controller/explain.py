@@ -35,12 +35,12 @@ def recorded(problem: Problem, snapshot: Snapshot, decision: Decision) -> dict[s
 
 
 def gap(decision: Decision) -> float | None:
-    """How far the chosen candidate is above the lower bound, as a share; None when either is not known.
+    """How far the chosen candidate is above the lower bound, as a share; None if either is not known or nothing can be.
 
     Of streams placed by parts it is what their policies minimise: waiting is not in it, the share of the moves is.
     """
     chosen = next((c for c in decision.candidates if not c.why_not), None)
-    if chosen is None or decision.lower_bound_us <= 0:
+    if chosen is None or decision.lower_bound_us <= 0 or decision.action == "INFEASIBLE":
         return None
     total, rounded = chosen.weighted_us, 1
     if total is None:  # each prediction is rounded in four parts

@@ -43,6 +43,7 @@ ORDERS = 4  # orders in which streams choose one after the other
 WHOLE, FEW = 16, 2  # nodes tried with everything on them, times streams; and at least
 NEAR = 1e-3  # of the bound: then the rest is not sought
 CROWDED = 0.05  # of what streams cost: they wait for each other so much that memory is not the only matter
+HAMPERED = 2  # starts where limits are in the way
 STARTS = 4  # placements from which best responses are followed
 
 
@@ -202,10 +203,11 @@ class Planner:
                 return starts, ()
         if turn.hampered:
             limits = Limits(turn)
-            starts += sorted(limits.starts(), key=turn.worth)
+            starts = sorted([*starts, *limits.starts()], key=turn.worth)[:HAMPERED]
             turn.at_least(limits.least_us)
         if self.objective.limited:  # most of them may be over a limit
             starts = [rows for rows in starts if turn.worth(rows) < float("inf")]
+            usable = usable or bool(starts)
         if not starts or sharing is not None or (not usable and 1 < len(free) <= STARTS):
             chosen, unplaced = self._one_by_one(turn, free)
             starts += chosen

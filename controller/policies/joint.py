@@ -125,7 +125,8 @@ class Joint:
         draft = Decision("KEEP", current, triggers, (), "", *known)
         if plan.rows is None or len(plan.stranded) == len(order):
             who = ", ".join(plan.unplaced or plan.stranded)
-            reason = f"no permitted node with a path and the memory for: {who}"
+            limits = " within the limits" if self._objective.limited else ""
+            reason = f"no permitted node with a path and the memory{limits} for: {who}"
             return replace(draft, action="INFEASIBLE", candidates=(keep,), reason=reason)
         best = self._fewer_moves(view, plan.rows)
         return self._weigh(view, plan, best, keep, draft)

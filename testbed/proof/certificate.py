@@ -30,6 +30,7 @@ from testbed.proof.levels import Levels
 from testbed.proof.market import Market, Offer
 from testbed.proof.places import ALIKE, TooMany
 from testbed.proof.search import Aim, Lists, cheapest_set
+from testbed.proof.sought import PLAINLY, Sought
 
 ROUNDS = 40
 NEAR = 3e-6  # of the whole: rows so near the cheapest at some prices are told apart
@@ -91,13 +92,15 @@ def certify(
     rows: Rows,
     *,
     weights: Mapping[str, float] | None = None,
+    sought: Sought = PLAINLY,
     known_us: float = 0.0,
     attempts: Attempts = ATTEMPTS,
     so_far: Callable[[float], None] | None = None,
 ) -> Certificate:
     """The best placement of the streams `looked`, all others of `rows` staying; begins with theirs in `rows`.
 
-    `weights`: how often streams count that do not count once. `known_us`: a bound that is known from elsewhere.
+    `weights`: how often streams count that do not count once. `sought`: what counts beside latency; utilisation cannot.
+    `known_us`: a bound that is known from elsewhere.
     `so_far` is told, in long proofs, by what share `rows` are above the optimum at most. Raises NotPlaced.
     """
     table = tabulate(problem)
@@ -111,7 +114,11 @@ def certify(
     scale = max(every[s] for s in looked)  # if they count the same they count once from here on
     every = {s: weight / scale for s, weight in every.items()}
     stay = forecast.load({s: row for s, row in rows.items() if s not in looked}, every)
-    proof = _Proof(table, snapshot, rows, stay, {s: every[s] for s in looked})
+    if sought.objective.utilisation_us:
+        raise ValueError("what utilisation costs cannot be proven")
+    proof = _Proof(table, snapshot, rows, stay, weights={s: every[s] for s in looked}, sought=sought.scaled(scale))
+    if proof.found_us == float("inf"):
+        raise NotPlaced("the streams that were looked at are over a limit")
     proof.sure_us, start_us = known_us / scale, proof.found_us
     for bound in proof.bounds_us(attempts):
         if so_far and 0 < bound < proof.found_us * (1 - CLOSE):
@@ -128,20 +135,32 @@ class _Proof:
     `weights` are of the streams looked at; `why`: what ended the search early.
     """
 
-    def __init__(self, table: Table, snapshot: Snapshot, rows: Rows, stay: Load, weights: Mapping[str, float]) -> None:
-        self._forecast, self._backlog = Forecast(table, snapshot), backlog_us(snapshot)
-        self._stay, self._weights = stay, weights
+    def __init__(
+        self,
+        table: Table,
+        snapshot: Snapshot,
+        rows: Rows,
+        stay: Load,
+        *,
+        weights: Mapping[str, float],
+        sought: Sought,
+    ) -> None:
+        self._table, self._forecast, self._backlog = table, Forecast(table, snapshot), backlog_us(snapshot)
+        self._stay, self._weights, self._sought = stay, weights, sought
         self._boxes: Boxes | None = None
         # anew for each market, which notes in them where its prices stand
-        self._chains: Callable[[], list[Chains]] = lambda: chains_of(table, snapshot, rows, stay, weights=weights)
+        self._chains: Callable[[], list[Chains]] = lambda: chains_of(
+            table, snapshot, rows, stay, weights=weights, sought=sought
+        )
         self.streams = [s for members in table.by_model([*weights]) for s in members]
         self._alike = len(set(weights.values())) == 1 and len({table.streams[s].period_us for s in weights}) <= RATES
         self.rows, self.why = [rows[s] for s in self.streams], ""
         self.found_us, self.sure_us, self._least_us = self._total_us(self.rows), 0.0, 0.0
 
     def _total_us(self, rows: Sequence[Row]) -> float:
-        """The weighted sum of the predicted latencies, and of what those that stay wait longer; not rounded."""
-        return self._forecast.total_us(dict(zip(self.streams, rows, strict=True)), self._weights, self._stay)
+        """The weighted latencies, what those that stay wait longer, and what counts beside; not rounded."""
+        placed = dict(zip(self.streams, rows, strict=True))
+        return self._sought.total_us(self._table, self._forecast, placed, self._weights, self._stay)
 
     def bounds_us(self, attempts: Attempts) -> Iterator[float]:
         """What is sure by and by; takes up better rows where they are found."""

@@ -19,6 +19,7 @@ from controller.programme import solve, still_to_pay
 from controller.table import Floats, Row, Rows, Table, runs
 from controller.tiers import Asked, frontier
 from testbed.proof.places import TooMany
+from testbed.proof.sought import PLAINLY, Sought
 
 
 @dataclass(slots=True, eq=False)
@@ -64,7 +65,14 @@ class Chains:
     """
 
     def __init__(
-        self, group: Group, snapshot: Snapshot, stay: Load, beyond_us: Sequence[float], weights: Floats
+        self,
+        group: Group,
+        snapshot: Snapshot,
+        stay: Load,
+        beyond_us: Sequence[float],
+        weights: Floats,
+        *,
+        current: Rows | None = None,
     ) -> None:
         self.group, self.streams, self.weights = group, group.streams, weights
         self.beyond_us = np.array(beyond_us) * weights
@@ -74,7 +82,7 @@ class Chains:
         self._backlog = backlog_us(snapshot)
         streams = range(len(self.streams))
         self.period_us = np.array([float(group.table.streams[s].period_us) for s in self.streams])
-        self._costs = group.costs(streams, [Load()] * len(streams), weights.tolist())
+        self._costs = group.costs(streams, [Load()] * len(streams), weights.tolist(), current=current)
         self.run, self.hop, self.way = self._runs(), self._hops(), self._ways()
 
     @property
@@ -237,7 +245,13 @@ def _rows_below(costs: Costs, b: int, limit: float, ready: Floats, after: Floats
 
 
 def chains_of(
-    table: Table, snapshot: Snapshot, rows: Rows, stay: Load, *, weights: Mapping[str, float]
+    table: Table,
+    snapshot: Snapshot,
+    rows: Rows,
+    stay: Load,
+    *,
+    weights: Mapping[str, float],
+    sought: Sought = PLAINLY,
 ) -> list[Chains]:
     """The streams of `weights`, by models, each with the nodes that are worth considering for it.
 
@@ -246,7 +260,8 @@ def chains_of(
     found, unheard = list[Chains](), Load({n: (rho, square, 0.0) for n, (rho, square, _) in stay.nodes.items()})
     for streams in table.by_model([*weights]):
         kept = [{table.source(s), *rows[s]} for s in streams]
-        front = frontier(Asked(table, snapshot, streams, unheard, weights), kept)
-        group, weight = Group(table, snapshot, streams, front.nodes), np.array([weights[s] for s in streams])
-        found.append(Chains(group, snapshot, stay, front.beyond_us, weight))
+        front = frontier(Asked(table, snapshot, streams, unheard, weights, sought.objective, sought.current), kept)
+        group = Group(table, snapshot, streams, front.nodes, sought.objective)
+        weight = np.array([weights[s] for s in streams])
+        found.append(Chains(group, snapshot, stay, front.beyond_us, weight, current=sought.current))
     return found

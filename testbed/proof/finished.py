@@ -44,6 +44,7 @@ def proven(run: Path, decision: Record, watcher: Watcher, attempts: Attempts = A
         asked.looked,
         asked.rows,
         weights=asked.weights,
+        sought=asked.sought,
         known_us=known_us,
         attempts=attempts,
         so_far=lambda gap: watcher.phase(

@@ -2,9 +2,8 @@
 
 It takes from milliseconds to some ten seconds a look, where many streams crowd on few nodes. In virtual time that is
 nothing: the clock stands still while anything computes. On the real clock it is too late for what it looks at.
-All other rules are `joint`'s; so a better placement may still not be worth its move. Where memory or a limit of the
-objective is in the way of the optimum the planner's placement stays, and the bound is the proof's. An objective of more
-than latency is planned as `joint` does.
+All other rules are `joint`'s; so a better placement may still not be worth its move. Where memory is in the way of the
+optimum the planner's placement stays, and the bound is the proof's. Where utilisation has a price it plans as `joint`.
 Options: joint's, and proof quick|patient (quick): as much as after each run, or as `testbed why --prove`.
 """
 
@@ -20,6 +19,7 @@ from controller.policies.joint import Joint
 from controller.policies.start import BadOption
 from controller.table import Rows
 from testbed.proof.certificate import ATTEMPTS, CLOSE, QUICK, Attempts, NotPlaced, certify
+from testbed.proof.sought import Sought
 
 EFFORTS = {"quick": QUICK, "patient": ATTEMPTS}
 
@@ -42,9 +42,12 @@ class Prover(Planner):
     ) -> Plan:
         plan = super().plan(snapshot, order, weights, current, forecast=forecast)
         free = [stream for stream in order if stream not in plan.stranded]
-        if plan.rows is None or not free or not self.objective.latency_alone:
+        if plan.rows is None or not free or self.objective.utilisation_us:
             return plan
-        if plan.outlook.total_us({s: plan.rows[s] for s in free}) <= plan.bound_us * (1 + CLOSE):
+        sought, weights = Sought(self.objective, current or {}), weights_without(weights, plan.stranded)
+        forecast, mine = forecast or Forecast(self.table, snapshot), {s: plan.rows[s] for s in free}
+        total_us = sought.total_us(self.table, forecast, mine, weights, plan.outlook.under)
+        if total_us <= plan.bound_us * (1 + CLOSE):
             return plan
         try:
             found = certify(
@@ -52,15 +55,16 @@ class Prover(Planner):
                 snapshot,
                 free,
                 plan.rows,
-                weights=weights_without(weights, plan.stranded),
+                weights=weights,
+                sought=sought,
                 known_us=plan.bound_us,
                 attempts=self._attempts,
             )
         except NotPlaced:  # a stream is where it cannot be reached: nothing is to be proven
             return plan
-        rows = {**plan.rows, **found.rows}
-        usable = not self.objective.limited and self.fits(rows, current or {})
-        return replace(plan, rows=rows if usable else plan.rows, bound_us=max(plan.bound_us, found.bound_us))
+        better = {**plan.rows, **found.rows}
+        rows = better if self.fits(better, current or {}) else plan.rows
+        return replace(plan, rows=rows, bound_us=max(plan.bound_us, found.bound_us))
 
 
 class Optimal(Joint):

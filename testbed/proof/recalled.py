@@ -1,14 +1,15 @@
 """What a decision of a finished run was about, from its plan and its record; and what a proof says of it.
 
     question = recalled(run, record)
-    found = certify(question.problem, question.snapshot, question.looked, question.rows, weights=question.weights)
+    seen, asked = (question.problem, question.snapshot), (question.looked, question.rows)
+    found = certify(*seen, *asked, weights=question.weights, sought=question.sought)
     record["proof"] = told(question, found)
 
 No policy is built: what it decided stands in the record, and one from a file would be run.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,13 @@ import numpy.typing as npt
 from controller.cost import UNREACHABLE_US, Forecast, Outlook
 from controller.memory import overfull
 from controller.model import Latency, NodeStates, Problem, Snapshot
-from controller.objective import PLAIN, Objective
+from controller.objective import Objective
 from controller.policies.wishes import wished
 from controller.sited import Paths, Sited, Sites
-from controller.table import Rows, tabulate
+from controller.table import Rows, Table, tabulate
 from testbed.emulation.problem import problem_of
 from testbed.plan import from_json
+from testbed.proof.sought import Sought
 
 if TYPE_CHECKING:
     from testbed.proof.certificate import Certificate
@@ -45,16 +47,7 @@ class Question:
     rows: Rows  # where the chosen candidate has all streams
     weights: Mapping[str, float]  # how often streams count that do not count once
     cost_us: float  # of the chosen candidate
-    objective: Objective = PLAIN  # its limits: a proof does not know them
-
-    def allows(self, rows: Rows) -> str:
-        """What is in the way of all streams being at `rows`; nothing if it can be."""
-        table = tabulate(self.problem)
-        if overfull(table, rows):
-            return "does not fit into memory"
-        forecast, every = Forecast(table, self.snapshot), {s: rows[s] for s in self.looked}
-        stay = forecast.load({s: row for s, row in rows.items() if s not in self.looked}, {})
-        return "" if self.objective.kept(forecast, every, stay) else "is over a limit"
+    sought: Sought = field(default_factory=Sought)  # what counts beside latency
 
 
 def recalled(run: Path, record: Mapping[str, Any]) -> Question:
@@ -68,16 +61,16 @@ def recalled(run: Path, record: Mapping[str, Any]) -> Question:
 def told(question: Question, found: "Certificate", known_us: float = 0.0) -> dict[str, Any]:
     """The proof in names, for `testbed why`; `better` is empty where nothing that fits is below the chosen one.
 
-    `known_us`: a bound that knows of memory and limits, as proofs do not.
+    `known_us`: a bound that knows of memory, as proofs do not.
     """
     better = {s: found.rows[s] for s in question.looked if found.rows[s] != question.rows[s]}
     found_us, bound_us, why = found.found_us, found.bound_us, found.open
     rounded_us = 2 * len(question.looked) + 1  # predictions are
     if question.cost_us - found_us <= rounded_us:  # as good
         better = {}
-    elif wrong := question.allows({**question.rows, **better}):
+    elif overfull(tabulate(question.problem), {**question.rows, **better}):
         better, found_us, bound_us = {}, question.cost_us, min(max(bound_us, known_us), question.cost_us)
-        why = f"what is below the chosen one {wrong}" if found_us - bound_us > rounded_us else ""
+        why = "what is below the chosen one does not fit into memory" if found_us - bound_us > rounded_us else ""
     above_us = question.cost_us if better else found_us
     hosts = question.problem.hosts
     return {
@@ -92,7 +85,6 @@ def told(question: Question, found: "Certificate", known_us: float = 0.0) -> dic
 def _question(run: Path, record: Mapping[str, Any]) -> Question:
     chosen = _chosen(record)
     problem, snapshot = _known(run, record)
-    objective = _objective(record)
     table = tabulate(problem)
     rows = {stream: table.row(tuple(nodes)) for stream, nodes in chosen["nodes"].items()}
     looked = tuple(sorted(chosen["predicted"]))
@@ -104,19 +96,23 @@ def _question(run: Path, record: Mapping[str, Any]) -> Question:
     latencies = forecast.latencies(rows, looked)
     if not all(_same(latency, chosen["predicted"][stream]) for stream, latency in latencies.items()):
         raise NotProvable("its predictions are not of what was seen, or expected: the policy reckons otherwise")
-    outlook = Outlook(forecast, weights, {s: row for s, row in rows.items() if s not in looked})
-    cost_us = outlook.total_us({s: rows[s] for s in looked})
-    return Question(problem, snapshot, looked, rows, weights, cost_us, objective)
+    sought, mine = _sought(record, table), {s: rows[s] for s in looked}
+    stay = Outlook(forecast, weights, {s: row for s, row in rows.items() if s not in looked}).under
+    return Question(
+        problem, snapshot, looked, rows, weights, sought.total_us(table, forecast, mine, weights, stay), sought
+    )
 
 
-def _objective(record: Mapping[str, Any]) -> Objective:
+def _sought(record: Mapping[str, Any], table: Table) -> Sought:
+    """What the decision minimised beside latency."""
     try:
         objective = Objective(**record.get("objective", {}))
     except TypeError as error:
         raise NotProvable("its objective is of another version of the testbed") from error
-    if not objective.latency_alone:
-        raise NotProvable("more than latency counts, and only latencies are proven")
-    return objective
+    if objective.utilisation_us:
+        raise NotProvable("it sets a price on utilisation, which is not proven")
+    before: Mapping[str, list[str]] = next((c["nodes"] for c in record["candidates"] if c["name"] == "keep"), {})
+    return Sought(objective, {stream: table.row(tuple(nodes)) for stream, nodes in before.items()})
 
 
 def _chosen(record: Mapping[str, Any]) -> Mapping[str, Any]:

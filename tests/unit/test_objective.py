@@ -15,8 +15,13 @@ from controller.policies.joint import Joint
 from controller.scene import Scene
 from controller.staying import Staying
 from controller.tiers import WIDTH, Asked, through_us
+from testbed.proof.certificate import certify
+from testbed.proof.optimal import Prover
+from testbed.proof.sought import Sought
 from testbed.report.why import detail
 from tests.unit.test_joint import TRIGGER, instance, scene_of, street
+from tests.unit.test_optimal import CROWD
+from tests.unit.test_proof import periods
 
 RISK = {"raw": 1.0, "feature": 0.5, "public": 0.0}
 ENDLESS = float("inf")
@@ -195,3 +200,39 @@ def test_a_move_that_latency_is_worth_may_cost_too_many_changes():
     _, moved = decided({}, count=1)
     _, kept = decided({"reconfigure_ms": 1_000_000}, count=1)
     assert moved.action == "REMAP" and kept.action == "KEEP" and gap(kept) < 1e-3
+
+
+@pytest.mark.parametrize("limited", [False, True])
+def test_proofs_know_risks_changes_and_limits(limited):
+    proven = 0
+    for seed in range(60):
+        made, scene, names, weights, objective, current = drawn(seed, limited=limited)
+        known = brute(seed, limited=limited)
+        if objective.utilisation_us or known is None or not known[0].rows:
+            continue
+        plan, found, least, *_ = known
+        sought = Sought(objective, current)
+        proof = certify(made, scene, names, plan.rows, weights=weights, sought=sought, known_us=plan.bound_us)
+        assert proof.start_us == pytest.approx(found) and proof.bound_us <= least * (1 + 1e-6)
+        assert not proof.open and proof.found_us == pytest.approx(least, rel=1e-5)
+        proven += 1
+    assert proven > 8
+
+
+def test_the_price_of_utilisation_is_no_question_for_a_proof():
+    made, scene = instance(1)
+    with pytest.raises(ValueError, match="what utilisation costs cannot be proven"):
+        certify(made, scene, ["s0"], {"s0": (0,) * 5}, sought=Sought(Objective(utilisation_us=1.0)))
+
+
+def test_optimal_seeks_the_optimum_of_another_objective_too():
+    """Ten streams that crowd: what moving costs counts, and the proof closes."""
+    (made, scene), names = next(periods(CROWD, {8})), [f"s{n}" for n in range(10)]
+    objective = Objective(reconfigure_us=500.0)
+    current = dict(Planner(made).plan(scene, names, {}).rows)
+    (_, later), *_ = periods(CROWD, {9})
+    quick, plan = (kind(made, objective).plan(later, names, {}, current) for kind in (Planner, Prover))
+    forecast, table = Forecast(Planner(made).table, later), Planner(made).table
+    costs = [Sought(objective, current).total_us(table, forecast, one.rows, {}, Load()) for one in (quick, plan)]
+    assert quick.bound_us <= plan.bound_us <= costs[1] * (1 + 1e-6) and costs[1] <= costs[0] * (1 + 1e-9)
+    assert costs[1] == pytest.approx(plan.bound_us, rel=1e-4)

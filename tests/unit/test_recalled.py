@@ -277,24 +277,25 @@ def test_what_does_not_fit_is_not_better(question):
     assert proof["open"] == "what is below the chosen one does not fit into memory"
 
 
-def test_what_is_below_and_over_a_limit_is_not_better(question):
-    limited = replace(question, objective=Objective(max_utilisation=1e-6))
-    below = certificate(question, bound=0.8, found=0.8, rows=elsewhere(question, UE2))
-    proof = told(limited, below, 0.98 * question.cost_us)
-    assert not proof["better"] and proof["open"] == "what is below the chosen one is over a limit"
-    assert proof["gap"] == pytest.approx(1 / 0.98 - 1, abs=1e-5)
-    assert told(replace(question, objective=Objective(max_utilisation=0.99)), below)["better"]
+def test_what_counts_beside_latency_and_limits_are_in_the_question(tmp_path):
+    sets = "policy.reconfigure_ms=2", "policy.max_utilisation=0.9"
+    folder, (first, second) = decided(tmp_path / "run", *sets)
+    begun, later = recalled(folder, first), recalled(folder, second)
+    assert begun.sought.objective == later.sought.objective == Objective(reconfigure_us=2_000, max_utilisation=0.9)
+    assert begun.sought.current == {} and later.sought.current == begun.rows  # from there blocks change
+    assert round(later.cost_us) == chosen(second)["weighted_us"]
+    found = certify(later.problem, later.snapshot, later.looked, later.rows, weights=later.weights, sought=later.sought)
+    assert not found.open and told(later, found)["gap"] == 0
+    plain = certify(later.problem, later.snapshot, later.looked, later.rows, weights=later.weights)
+    assert plain.found_us < found.found_us  # latency alone would be lower
 
 
-def test_of_more_than_latency_nothing_is_proven(tmp_path):
-    folder, records = decided(tmp_path / "run", "policy.utilisation_ms=20", "policy.max_utilisation=0.9")
-    assert records[1]["objective"] == {"utilisation_us": 20_000, "max_utilisation": 0.9}
-    with pytest.raises(NotProvable, match="decision 2 cannot be proven: more than latency counts"):
+def test_a_price_of_utilisation_is_not_proven(tmp_path):
+    folder, records = decided(tmp_path / "run", "policy.utilisation_ms=20")
+    with pytest.raises(NotProvable, match="decision 2 cannot be proven: it sets a price on utilisation"):
         recalled(folder, records[1])
     with pytest.raises(NotProvable, match="its objective is of another version"):
         recalled(folder, records[1] | {"objective": {"beauty_us": 3}})
-    folder, records = decided(tmp_path / "limited", "policy.max_utilisation=0.9")
-    assert recalled(folder, records[1]).objective == Objective(max_utilisation=0.9)
 
 
 def test_a_bound_that_knows_of_memory_counts_where_what_is_better_does_not_fit(question):

@@ -210,12 +210,12 @@ def certify(monkeypatch):
     """Stands in for the search: its certificates are what the test says."""
     asked = SimpleNamespace(questions=[], attempts=[], known=[], answer={}, gaps=[])
 
-    def certify(problem, snapshot, looked, rows, *, weights, known_us, attempts, so_far):
+    def certify(problem, snapshot, looked, rows, *, weights, sought, known_us, attempts, so_far):
         for gap in asked.gaps:
             so_far(gap)
         asked.attempts.append(attempts)
         asked.known.append(known_us)
-        asked.questions.append(Question(problem, snapshot, looked, rows, weights, 100_000))
+        asked.questions.append(Question(problem, snapshot, looked, rows, weights, 100_000, sought))
         answer = dict(asked.answer)
         if node := answer.pop("node", None):
             answer["rows"] = elsewhere(asked.questions[-1], node)
