@@ -201,17 +201,25 @@ class Planner:
             starts.append(rows)
             if len(free) <= HANDFUL:
                 return starts, ()
-        if turn.hampered:
-            limits = Limits(turn)
-            starts = sorted([*starts, *limits.starts()], key=turn.worth)[:HAMPERED]
-            turn.at_least(limits.least_us)
-        if self.objective.limited:  # most of them may be over a limit
-            starts = [rows for rows in starts if turn.worth(rows) < float("inf")]
+        if self.objective.limited:
+            starts = self._within_limits(turn, starts)
             usable = usable or bool(starts)
         if not starts or sharing is not None or (not usable and 1 < len(free) <= STARTS):
             chosen, unplaced = self._one_by_one(turn, free)
             starts += chosen
         return starts, unplaced
+
+    @staticmethod
+    def _within_limits(turn: Turn, starts: list[dict[str, Row]]) -> list[dict[str, Row]]:
+        """Those that keep the limits; others, placed by prices, where limits are in each stream's way."""
+        if turn.hampered:
+            limits = Limits(turn)
+            starts = sorted([*starts, *limits.starts()], key=turn.worth)[:HAMPERED]
+            turn.at_least(limits.least_us)
+        kept = [rows for rows in starts if turn.worth(rows) < float("inf")]
+        if not kept and len(turn.free) > 1 and (rows := Sharing(turn).start()):  # memory is in the way too
+            kept = [rows] if turn.worth(rows) < float("inf") else []
+        return kept
 
     @staticmethod
     def _one_by_one(turn: Turn, free: list[str]) -> tuple[list[dict[str, Row]], tuple[str, ...]]:

@@ -158,7 +158,7 @@ def _candidate(candidate: Mapping[str, Any], bound: int) -> Iterator[str]:
         counts = total
     above = counts + sum(apart[s]["weighed_us"] - candidate["predicted"][s]["queue_us"] for s in apart)
     said = _ms(total) + (f", counted as {_ms(counts)}" if counts != total else "")
-    said += "".join(f", of that {name} {_ms(us)}" for name, us in beside.items())
+    said += "".join(f", of that {name} {_ms(us)}" for name, us in beside.items() if us)
     said += f", {100 * (above / bound - 1):.1f} % above the bound" if 0 < bound <= above < UNREACHABLE_US else ""
     moved = (
         f", moves {candidate['move_bytes'] / 1e6:.1f} MB in {_ms(candidate['move_us'])}"

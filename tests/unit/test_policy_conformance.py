@@ -23,6 +23,8 @@ VARIANTS = [
     *((name, {}) for name in [*installed(), EXAMPLE]),
     ("edgeshard", {"aim": "throughput", "width": 4}),
     ("edgeshard", {"source_first": False}),
+    ("joint", {"utilisation_ms": 50, "privacy_ms": 5, "reconfigure_ms": 1}),
+    ("joint", {"max_utilisation": 0.3, "max_link_share": 0.5, "privacy_ms": 5}),
     ("greedy", {"fit": "first", "redo": "always", "cooldown_s": 0}),
     ("round_robin", {"each": "stream"}),
     ("random", {"redo": "always", "cooldown_s": 0}),
