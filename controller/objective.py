@@ -10,9 +10,10 @@ All are off by default, then the objective is the weighted sum of latencies.
 """
 
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 from controller.cost import NOBODY, Forecast, Load
-from controller.table import Rows, Table, runs
+from controller.table import REMEMBERED, Row, Rows, Table
 
 SLIGHT = 1e-9  # of utilisation: so little over a limit is not over
 
@@ -48,7 +49,7 @@ class Objective:
             squares = [rho * (rho + 2 * there.get(n, NOBODY)[0]) for n, (rho, _, _) in load.items()]
             found["utilisation"] = self.utilisation_us * sum(squares)
         if self.privacy_us:
-            found["privacy"] = self.privacy_us * sum(risk_of(table, stream, row) for stream, row in rows.items())
+            found["privacy"] = self.privacy_us * sum(table.risk(stream, row) for stream, row in rows.items())
         if self.reconfigure_us:
             found["changing"] = self.reconfigure_us * changed(rows, current)
         return found
@@ -76,17 +77,9 @@ PLAIN = Objective()
 
 def changed(rows: Rows, current: Rows) -> int:
     """How many blocks are not where they are in `current`; a stream that is new there changes nothing."""
-    return sum(a != b for stream, row in rows.items() for a, b in zip(current.get(stream, row), row, strict=True))
+    return sum(_unlike(current.get(stream, row), row) for stream, row in rows.items())
 
 
-def risk_of(table: Table, stream: str, row: tuple[int, ...]) -> float:
-    """The summed risk of the hops into foreign zones; the answer goes home, which is none."""
-    hosts, chain, source = table.problem.hosts, table.chain(stream), table.source(stream)
-    cuts = [0, *(first for first, _, _ in runs(row)[1:])]
-    entered = [n for _, _, n in runs(row)]
-    before = [source, *entered[:-1]]
-    return sum(
-        float(chain.risk[cut])
-        for cut, a, b in zip(cuts, before, entered, strict=True)
-        if a != b and hosts[b].zone != hosts[source].zone
-    )
+@lru_cache(REMEMBERED)
+def _unlike(a: Row, b: Row) -> int:
+    return sum(one != other for one, other in zip(a, b, strict=True))

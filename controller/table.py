@@ -69,6 +69,7 @@ class Table:
     names: Callable[[Row], tuple[str, ...]]
     permits: Callable[[str, Row], bool]  # whether a row is where privacy, pins and vetoes let its stream be
     legs: Callable[[str, Row], "Legs"]
+    risk: Callable[[str, Row], float]  # summed over the hops into zones that are not the phone's
 
     def chain(self, stream: str) -> Chain:
         return self.ways[stream]
@@ -91,6 +92,7 @@ def tabulate(problem: Problem) -> Table:
     chains = {name: _chain(problem, model) for name, model in problem.models.items()}
     ways = {stream.name: _way(problem, index, stream, chains[stream.model]) for stream in problem.streams}
     memory = np.array([float(host.memory_bytes) for host in hosts])
+    zone = np.unique([host.zone for host in hosts], return_inverse=True)[1]
 
     @lru_cache(REMEMBERED)
     def row(nodes: tuple[str, ...]) -> Row:
@@ -108,13 +110,17 @@ def tabulate(problem: Problem) -> Table:
     def legs(stream: str, row: Row) -> Legs:
         return _legs(ways[stream], index[streams[stream].source], row)
 
+    @lru_cache(REMEMBERED)
+    def risk(stream: str, row: Row) -> float:
+        return _risk(ways[stream], zone, index[streams[stream].source], row)
+
     return Table(
         problem=problem,
         index=index,
         streams=streams,
         speed=np.array([host.flops_per_s / 1e6 for host in hosts]),
         memory=memory,
-        zone=np.unique([host.zone for host in hosts], return_inverse=True)[1],
+        zone=zone,
         chains=chains,
         ways=ways,
         tight=frozenset(np.flatnonzero(memory < _most(problem, chains)).tolist()),
@@ -122,6 +128,7 @@ def tabulate(problem: Problem) -> Table:
         names=names,
         permits=permits,
         legs=legs,
+        risk=risk,
     )
 
 
@@ -206,3 +213,11 @@ def _legs(chain: Chain, source: int, row: Row) -> Legs:
     ends = np.array([*((n, n, time) for n, time in visits), *carries])
     places = frozenset[NodeOrPath]([*(n for n, _ in visits), *((a, b) for a, b, _ in carries)])
     return Legs(visits, carries, ends, places)
+
+
+def _risk(chain: Chain, zone: Indices, source: int, row: Row) -> float:
+    """The answer goes home, which is no risk."""
+    parts, home = runs(row), zone[source]
+    before = [source, *(node for *_, node in parts)]
+    entered = [(first, node) for (first, _, node), came in zip(parts, before, strict=False) if node != came]
+    return sum(float(chain.risk[cut]) for cut, node in entered if zone[node] != home)
