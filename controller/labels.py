@@ -5,7 +5,7 @@ beginning of a row: the runs so far, and the bytes used on every node.
   prices   memory is given a price on each node, and the programme is run backwards with it: what a label costs at
            least in the end, less what all memory is worth (Lagrange). The prices that give the highest bound are sought
            by subgradients; without them a full node would look as good as an empty one
-  bound    a label that cannot beat the best known row is dropped
+  bound    a label that cannot beat the best known row is dropped, and so are nodes, of which few are left
   order    some labels at once are gone on with: half of them those with the lowest bounds, half those that are farther
            for nearly as little, so that there is soon a row to beat
   effort   is counted; the lowest bound of what is left then is what no row costs less than
@@ -24,8 +24,8 @@ from controller.programme import Best
 from controller.table import Floats, Row
 from controller.tight import GUESS, PROVEN, Part, Prices, Tight, climb
 
-ROUNDS, FEWER = 10, 6  # of better prices, and where it must be short
-STEPS, MORE = 12, 24  # of a search, and of another one with better prices; small chains have more
+ROUNDS, FEWER = 8, 6  # of better prices, and where it must be short
+STEPS, MORE = 8, 12  # of a search, and of another one with better prices; small chains have more
 ENTRIES, SMALL = 500, 4  # blocks times nodes of a chain that has no more; how many times more at most
 WIDTH = 32  # labels that are gone on with in one step
 CHILDREN = 6  # times as many labels that a step leaves
@@ -78,11 +78,11 @@ def fitted_together(
     for some in steps:
         search.better_prices(rounds)
         if search.open and some:
+            search.narrow()
             search.go(some)
         if not search.open:
             break
-    rows = tuple(chain.rows(search.parts)) if search.parts else ()
-    return Together(rows, search.best_us, min(search.least_us, search.best_us))
+    return Together(tuple(search.rows), search.best_us, min(search.least_us, search.best_us))
 
 
 class _Search:
@@ -90,7 +90,7 @@ class _Search:
 
     def __init__(self, chain: Tight, judge: Judge | None, below_us: float) -> None:
         self._chain, self._judge = chain, judge
-        self.parts, self.best_us, self.least_us = list[Part](), below_us, -float("inf")
+        self.rows, self.best_us, self.least_us = list[Row](), below_us, -float("inf")
         self._top = np.zeros(len(chain.free))
         self._prices: Prices
 
@@ -105,10 +105,22 @@ class _Search:
 
     def take(self, parts: list[Part], cost_us: float) -> None:
         """Rows that fit, and what the chain says that they cost."""
-        if self._judge is not None and cost_us < self.best_us:
-            cost_us = self._judge(self._chain.rows(parts))
+        if cost_us >= self.best_us:
+            return
+        rows = self._chain.rows(parts)
+        if self._judge is not None:
+            cost_us = self._judge(rows)
         if cost_us < self.best_us:
-            self.parts, self.best_us = parts, cost_us
+            self.rows, self.best_us = rows, cost_us
+
+    def narrow(self) -> None:
+        """Leaves out the nodes over which no better row goes, as these prices say."""
+        kept = np.flatnonzero(self._prices.through_us < self._goal_us)
+        if not len(kept):
+            self.least_us = self.best_us
+        elif len(kept) < len(self._top):
+            self._chain, self._top = self._chain.only(kept), self._top[kept]
+            self._prices = Prices(self._chain, self._top)
 
     def better_prices(self, rounds: int) -> None:
         chain, found = self._chain, dict[bytes, Prices]()

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from controller.chain import Costs, Group, Room, overfull_in
+from controller.chain import Costs, Group, Room, overfull_in, room_in
 from controller.comeback import STEPS, OneStream, cheapest, comes_back
 from controller.cost import Forecast, Load, Parts
 from controller.labels import Effort, Fitted, Judge, fitted
+from controller.memory import Loaded
 from controller.model import Snapshot
 from controller.objective import PLAIN, Objective
 from controller.programme import Best, solve, tables
@@ -53,6 +54,7 @@ class Scene:
         self.weights, self._effort = weights or {}, effort
         self.table, self.snapshot, self.objective = table, snapshot, objective
         self.forecast = known or Forecast(table, snapshot)
+        self.loaded = Loaded(table, current)  # until the move is over
         planned = frozenset(streams)
         self.stay = self.forecast.load_of_many({s: row for s, row in current.items() if s not in planned}, self.weights)
         self.groups: list[Group] = []
@@ -92,7 +94,7 @@ class Scene:
         quiet, fits, most = (costs, tables(costs)), list[Fitted](), self.steps // 2 // len(members)
         rows = solve(*quiet)
         for b, (stream, best) in enumerate(zip(members, rows, strict=True)):
-            room = Room(self.table.memory, np.zeros(self.table.chain(stream).allowed.shape, dtype=bool))
+            room = room_in(self.table, stream, self.loaded, {})
             met = Fitted(best, best.cost_us if best else float("inf"))
             if best is not None and fits_in(group, stream, room, best.row):
                 met = self.met(group, costs, (b, b), best, weight=weight[b], most=most)

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from controller.chain import Costs, Group, Room, square
+from controller.chain import Costs, Group, Indices, Room, square
 from controller.table import Bools, Floats, Row
 
 DULL = 0.7  # times as far where prices are no better
@@ -44,6 +44,14 @@ class Tight:
     @property
     def blocks(self) -> int:
         return len(self.hop)
+
+    def only(self, kept: Indices) -> "Tight":
+        """On some of the nodes."""
+        nodes, hop = tuple(self.nodes[k] for k in kept.tolist()), self.hop[:, kept[:, None], kept]
+        ends = self.enter[kept], self.leave[kept], self.free[kept]
+        run, need, charged = (each[:, :, kept] for each in (self.run, self.need, self.charged))
+        missing = self.missing[:, kept]
+        return Tight(nodes, run, hop, *ends, missing, self.peak, need, charged, self.lengths, self.same)
 
     def cost_us(self, parts: Sequence[Part]) -> float:
         total = float(self.enter[parts[0][2]] + self.leave[parts[-1][2]])
@@ -124,6 +132,19 @@ class Prices:
     def ending_us(self) -> Floats:
         """(L+1, L+1, K) from the start of a run to the end at least, memory paid for, less what all memory is worth."""
         return np.asarray(self._priced + (self.after - self.worth))
+
+    @property
+    def through_us(self) -> Floats:
+        """(K,) what rows that use a node cost at least."""
+        chain, blocks, worth = self.chain, self.chain.blocks, self.worth
+        ready, found = np.full((blocks, len(self.prices)), np.inf), np.full(len(self.prices), np.inf)
+        ready[0] = chain.enter
+        for j in range(1, blocks + 1):
+            done = np.minimum.reduce(ready[:j] + self._priced[:j, j], axis=0)
+            np.minimum(found, done + self.after[j] - worth, out=found)
+            if j < blocks:
+                np.minimum.reduce(chain.hop[j] + done[:, None], axis=0, out=ready[j])
+        return found
 
     def cheapest(self) -> tuple[list[Part], Floats]:
         """The runs that attain `least_us`, and the (K,) bytes they are charged for."""

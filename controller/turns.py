@@ -1,6 +1,7 @@
 """One plan at work: what is best for streams while the others stay. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
@@ -11,7 +12,6 @@ from controller.comeback import knee_us
 from controller.cost import NOBODY, Load, Outlook, backlog_us
 from controller.crowd import Crowd, crowd, crowded
 from controller.labels import Fitted, Judge
-from controller.memory import Loaded
 from controller.programme import Best, solve
 from controller.scene import HANDFUL, Scene, within
 from controller.spread import Whole, spread
@@ -28,6 +28,7 @@ TRIFLE, ASKED = 0.02, 6  # of a gap; the streams that may gain most, where there
 
 
 Rent = Callable[[Costs, list[Own]], Costs]
+Squeezed = tuple[Group, Costs, tuple[int, int], Best | None, Room]  # as `scene.within` takes it
 
 
 class Turn:
@@ -38,7 +39,7 @@ class Turn:
         self.kept = {s: row for s, row in current.items() if s not in free}
         self.asked, self.most = 0, RESPONSES if len(free) > HANDFUL else MORE
         self.weights = weights
-        self.loaded = Loaded(scene.table, current)  # until the move is over
+        self.loaded = scene.loaded
         known = scene.stay if len(free) == len(scene.at) else None
         self.outlook = Outlook(scene.forecast, weights, self.kept, known)
         self._beside: Load | None = None
@@ -51,7 +52,7 @@ class Turn:
         self._usable: dict[tuple[str, Row], bool] = {}
         self.goal_us = sum(scene.alone[s].least_us for s in free) * (1 + CLOSE)
 
-    @property
+    @cached_property
     def cramped(self) -> bool:
         """Whether memory is too short for all of them to be where each would be alone."""
         alone = {s: found.row for s in self.free if (found := self.scene.alone[s].best) is not None}
@@ -124,35 +125,49 @@ class Turn:
         return [answers[s] for s in streams]
 
     def _respond(self, group: Group, streams: Sequence[str], rows: Rows, rent: Rent | None) -> list[Row | None]:
-        table, pick = self.scene.table, [self.scene.at[s][1] for s in streams]
-        beside = self._crowd(streams, rows)
+        scene, pick = self.scene, [self.scene.at[s][1] for s in streams]
+        beside, short = self._crowd(streams, rows), self.cramped or bool(self._within)
+        others = [_without(rows, stream) for stream in streams]
         weights = [self.weights.get(s, 1.0) for s in streams]
-        costs = group.costs(pick, beside, weights, current=self.current)
+        rooms = [self._room(stream, rest) for stream, rest in zip(streams, others, strict=True)] if short else None
+        costs = group.costs(pick, beside, weights, rooms, self.current)
         if rent is not None:
             costs = rent(costs, [group.own(b) for b in pick])
         found = solve(costs)
         for b, best in enumerate(found):
-            others = _without(rows, streams[b])
-            if best is None or self.loaded.overfull({**others, streams[b]: best.row}).keys().isdisjoint(best.row):
+            if best is None or self.loaded.overfull({**others[b], streams[b]: best.row}).keys().isdisjoint(best.row):
                 found[b] = self._met(group, costs, (b, pick[b]), best, beside).best
                 continue
-            key = streams[b], frozenset(others.items())
+            key = streams[b], frozenset(others[b].items())
+            if key not in self._within and not others[b] and self._silent and scene.alone[streams[b]].best:
+                self._within[key] = scene.alone[streams[b]].best  # it was sought there
             if key not in self._within:
-                room = room_in(table, streams[b], self.loaded, others)
-                one = group.costs([pick[b]], beside.only([b]), [weights[b]], [room], self.current)
-                self._within[key] = self._squeezed(group, one, (0, pick[b]), room, rows)
+                room, one = rooms[b] if rooms else self._room(streams[b], others[b]), costs.only(b)
+                if not rooms:
+                    one = group.costs([pick[b]], beside.only([b]), [weights[b]], [room], self.current)
+                there = best if rooms else solve(one)[0]
+                self._within[key] = self._squeezed((group, one, (0, pick[b]), there, room), rows)
             found[b] = self._within[key]
         return [best.row if best else None for best in found]
 
-    def _squeezed(self, group: Group, costs: Costs, places: tuple[int, int], room: Room, rows: Rows) -> Best | None:
+    def _room(self, stream: str, others: Rows) -> Room:
+        return room_in(self.scene.table, stream, self.loaded, others)
+
+    @property
+    def _silent(self) -> bool:
+        """Whether none of those that stay is heard where the free streams may go."""
+        near = self.near()
+        return not near.nodes and not near.paths
+
+    def _squeezed(self, asked: Squeezed, rows: Rows) -> Best | None:
         """The best row where memory is short, or the present one if nothing better is found."""
-        stream, known = group.streams[places[1]], None
+        group, _, (_, at), _, _ = asked
+        stream, known = group.streams[at], None
         judge = self._longer_us(stream, _without(rows, stream))
         if stream in rows and self.worth(rows) < float("inf"):
             known = Best(judge([rows[stream]]), rows[stream])
         below = known.cost_us if known else float("inf")
-        best = solve(costs)[places[0]]
-        return within(group, costs, places, best, room, judge=judge, effort="short", below_us=below).best or known
+        return within(*asked, judge=judge, effort="short", below_us=below).best or known
 
     def _longer_us(self, stream: str, others: Rows) -> Judge:
         """What a row of a stream adds to what the others cost."""
@@ -301,8 +316,8 @@ class Turn:
 
     def _picked(self, group: Group, streams: Sequence[str]) -> Picked:
         scene, pick = self.scene, [self.scene.at[s][1] for s in streams]
-        near, known = self.near(), None
-        if not near.nodes and not near.paths and pick == [*range(len(group.streams))]:
+        known = None
+        if self._silent and pick == [*range(len(group.streams))]:
             costs, known = scene.quiet[scene.groups.index(group)]
         else:
             weights = [self.weights.get(s, 1.0) for s in streams]
