@@ -28,6 +28,7 @@ from controller.table import Bools, Floats, Row, Rows, Table, runs
 
 Overfull = tuple[int, tuple[int, ...]]  # a node, and the blocks of which at least one must go
 Indices = npt.NDArray[np.intp]
+LIGHT = 1e-9  # the least weight: what counts nothing still cannot be everywhere
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,7 +192,7 @@ class Group:
         """Of the picked streams, given the load and room that each has beside the others; latency weighs `weights`."""
         rows = [self._each(b) for b in pick] if len(self.nodes) > 1 else [0]
         nodes = np.broadcast_to(self.nodes[rows], (len(pick), self.nodes.shape[1]))
-        weight = np.array(weights, dtype=float)
+        weight = np.maximum(np.array(weights, dtype=float), LIGHT)
         beside = others if isinstance(others, Crowd) else crowded(others, len(self.table.memory))
         run = self._run(pick, beside, weight)
         for b, stream in enumerate(pick):

@@ -6,6 +6,7 @@ stream's turn also counts what it makes the others wait, so every accepted turn 
   2. Each stream alone: its best row, under memory pressure by `labels`, and the least that it can cost.
      Where memory is too short for all of these rows, all streams of a model go one way, the models end to end; of a
      handful then each goes its own way and shares what the others load (`sharing`), which is also their bound.
+     Where a limit of utilisation keeps them apart, uses of what is over it pay a price, a bound too (`limits`).
   3. A handful: from the current placement or everyone's best row alone a round of best response, all streams answered
      together (`programme`), accepted one by one. More of them: each whole on a node of its own (`spread`).
   4. What the streams cost together at least, and the placement that this suggests (`together`).
@@ -13,9 +14,9 @@ stream's turn also counts what it makes the others wait, so every accepted turn 
      A handful goes on from the other start, and from all on one node; then come small changes of the whole (`search`).
 All work is bounded by counts, never by time: what is decided does not depend on the machine.
 
-`bound_us` is certified, and about the streams that are planned for: the weighted sum of their latencies, and how much
-longer the others wait because of them. Others' load only adds waiting and takes memory, so that is never less than each
-of them alone needs, nor than 4. says.
+`bound_us` is certified, and about the streams that are planned for: the weighted sum of their latencies, how much
+longer the others wait because of them, and what else the objective has. Others' load only adds waiting and takes
+memory, so that is never less than each of them alone needs, nor than 4. says.
 
 A plan always fits beside the slices that are loaded now, because a move loads the new ones before it releases the
 old. A stream whose phone has no path to any host is *stranded*: no placement helps it, so it keeps what it has and
@@ -43,8 +44,8 @@ ORDERS = 4  # orders in which streams choose one after the other
 WHOLE, FEW = 16, 2  # nodes tried with everything on them, times streams; and at least
 NEAR = 1e-3  # of the bound: then the rest is not sought
 CROWDED = 0.05  # of what streams cost: they wait for each other so much that memory is not the only matter
-HAMPERED = 2  # starts where limits are in the way
 STARTS = 4  # placements from which best responses are followed
+HAMPERED = 2  # of them, where limits are in the way
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Plan:
     rows: Mapping[str, Row] | None  # None: some stream that has paths fits nowhere
     stranded: tuple[str, ...]
     unplaced: tuple[str, ...]  # why `rows` is None
-    bound_us: float  # weighted latencies of the streams planned for, and what they make others wait, are never less
+    bound_us: float  # the objective of the streams planned for, and what they make others wait, are never less
     outlook: Outlook  # beside all the others
     whole: tuple[Rows, ...] = ()  # all of them on one node, for comparison
 

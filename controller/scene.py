@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from controller.chain import Costs, Group, Room, overfull_in, room_in
+from controller.chain import LIGHT, Costs, Group, Room, overfull_in, room_in
 from controller.comeback import STEPS, OneStream, cheapest, comes_back
 from controller.cost import Forecast, Load, Parts
 from controller.labels import Effort, Fitted, Judge, fitted
@@ -68,7 +68,7 @@ class Scene:
             self._add(members, current)
 
     def weight(self, streams: Sequence[str]) -> list[float]:
-        return [self.weights.get(stream, 1.0) for stream in streams]
+        return [max(self.weights.get(stream, 1.0), LIGHT) for stream in streams]
 
     def _add(self, members: list[str], current: Rows) -> None:
         kept = [{self.table.source(s), *current.get(s, ())} for s in members]

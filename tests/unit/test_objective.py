@@ -190,6 +190,12 @@ def test_what_is_over_a_limit_because_of_those_that_stay_is_not_for_others():
     assert plan.rows is not None and edge not in plan.rows["s0"]
 
 
+@pytest.mark.parametrize("options", [{}, {"reconfigure_ms": 1}, {"max_link_share": 0.9}])
+def test_late_streams_may_count_nothing(options):
+    _, kept = decided({"sla_weight": 0, **options}, count=2)
+    assert kept.action == "KEEP" and kept.lower_bound_us == 0 and gap(kept) is None
+
+
 def test_plain_decisions_say_nothing_more():
     later, moved = decided({}, count=1)
     record = recorded(street(count=1), later, moved)
