@@ -142,7 +142,6 @@ class Planner:
     def _cramped(self, turn: Turn, sharing: Sharing, starts: Sequence[dict[str, Row]]) -> tuple[Rows, float]:
         """The same where memory is short: who moves alone has nowhere to go, so all of them move together."""
         rows = min(starts, key=turn.worth)
-        turn.together(rows)
         if turn.worth(rows) > turn.goal_us * (1 + NEAR):
             found = sharing.apart(turn.worth(rows)) if sharing.few else None
             turn.at_least(found.least_us if found else sharing.least_us(turn.worth(rows)))
@@ -150,6 +149,8 @@ class Planner:
                 rows = dict(zip(sharing.order, found.rows, strict=True))
         end = turn.settled(rows)
         apart = sum(turn.worth({stream: row}) for stream, row in end[0].items())
+        if end[1] > apart * (1 + NEAR):  # what they wait for each other is a matter too
+            turn.together(end[0])
         if end[1] > apart * (1 + CROWDED):
             return min(end, self._sought(turn, [*starts[:1], dict(end[0]), *starts[1:]]), key=worth_of)
         return end
@@ -218,7 +219,8 @@ class Planner:
             starts = sorted([*starts, *limits.starts()], key=turn.worth)[:HAMPERED]
             turn.at_least(limits.least_us)
         kept = [rows for rows in starts if turn.worth(rows) < float("inf")]
-        if not kept and len(turn.free) > 1 and (rows := Sharing(turn).start()):  # memory is in the way too
+        memory = turn.scene.table.tight and len(turn.free) > 1  # it may be in the way too
+        if not kept and memory and (rows := Sharing(turn).start()):
             kept = [rows] if turn.worth(rows) < float("inf") else []
         return kept
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from controller.chain import Costs, Group, Own, Room, room_in
 from controller.choices import Choices, Picked, choices, joined
-from controller.comeback import knee_us
+from controller.comeback import STEPS, knee_us
 from controller.cost import NOBODY, Load, Outlook, backlog_us
 from controller.crowd import Crowd, crowd, crowded
 from controller.labels import Fitted, Judge
@@ -24,6 +24,7 @@ LEAST_GAIN = 1e-3  # of a round, else it is the last
 COMPANY = 12  # streams that are bounded together
 CLOSE = 1e-6  # a gap that is rounding
 SWAPS = 48  # of two streams' places that are tried
+BRIEF = 4  # steps for a row that comes back, where it pays rent and is one of many tries
 TRIFLE, ASKED = 0.02, 6  # of a gap; the streams that may gain most, where there are more than a handful
 
 
@@ -67,7 +68,7 @@ class Turn:
         if not scene.objective.limited or len(self.free) < 2:
             return False
         alone = {s: found.row for s in self.free if (found := scene.alone[s].best) is not None}
-        return len(alone) < len(self.free) or not scene.objective.kept(scene.forecast, alone, self.outlook.under)
+        return len(alone) < len(self.free) or not self._kept(alone)
 
     @property
     def beyond_us(self) -> float:
@@ -90,10 +91,13 @@ class Turn:
             return float("inf")
         return self._within_limits_us(rows)
 
+    def _kept(self, rows: Rows) -> bool:
+        return self.scene.objective.kept(self.scene.forecast, rows, self.outlook.under)
+
     def _within_limits_us(self, rows: Rows) -> float:
         """What rows cost, endless over a limit."""
         objective, total = self.scene.objective, self.outlook.total_us(rows)
-        if objective.limited and not objective.kept(self.scene.forecast, rows, self.outlook.under):
+        if objective.limited and not self._kept(rows):
             return float("inf")
         return total if objective.latency_alone else total + sum(self.beside_us(rows).values())
 
@@ -116,39 +120,47 @@ class Turn:
 
     def responses(self, streams: Sequence[str], rows: Rows, rent: Rent | None = None) -> list[Row | None]:
         """The best row of each of `streams` while the others stay at `rows`; `rent` is to be paid beside."""
-        answers: dict[str, Row | None] = {}
+        known = {s: best.row for s in streams if rent is None and (best := self._by_itself(s, rows))}
+        answers: dict[str, Row | None] = {**known}
         self.asked += len(streams)
         for at, group in enumerate(self.scene.groups):
-            mine = [s for s in streams if self.scene.at[s][0] == at]
+            mine = [s for s in streams if self.scene.at[s][0] == at and s not in known]
             if mine:
                 answers |= zip(mine, self._respond(group, mine, rows, rent), strict=True)
         return [answers[s] for s in streams]
 
+    def _by_itself(self, stream: str, rows: Rows) -> Best | None:
+        """The best row of a stream that meets nobody, which was sought before."""
+        return self.scene.alone[stream].best if self._silent and not rows.keys() - {stream} else None
+
     def _respond(self, group: Group, streams: Sequence[str], rows: Rows, rent: Rent | None) -> list[Row | None]:
-        scene, pick = self.scene, [self.scene.at[s][1] for s in streams]
+        pick, others = [self.scene.at[s][1] for s in streams], [_without(rows, stream) for stream in streams]
         beside, short = self._crowd(streams, rows), self.cramped or bool(self._within)
-        others = [_without(rows, stream) for stream in streams]
-        weights = [self.weights.get(s, 1.0) for s in streams]
         rooms = [self._room(stream, rest) for stream, rest in zip(streams, others, strict=True)] if short else None
-        costs = group.costs(pick, beside, weights, rooms, self.current)
-        if rent is not None:
-            costs = rent(costs, [group.own(b) for b in pick])
+        costs = self._costs(group, pick, beside, rooms, rent)
         found = solve(costs)
         for b, best in enumerate(found):
             if best is None or self.loaded.overfull({**others[b], streams[b]: best.row}).keys().isdisjoint(best.row):
-                found[b] = self._met(group, costs, (b, pick[b]), best, beside).best
+                if rent is None or best is None or not self._kept({**others[b], streams[b]: best.row}):
+                    most = STEPS if rent is None else BRIEF
+                    found[b] = self._met(group, costs, (b, pick[b]), best, beside, most=most).best
                 continue
-            key = streams[b], frozenset(others[b].items())
-            if key not in self._within and not others[b] and self._silent and scene.alone[streams[b]].best:
-                self._within[key] = scene.alone[streams[b]].best  # it was sought there
+            key = streams[b], frozenset(others[b].items()), rent
             if key not in self._within:
                 room, one = rooms[b] if rooms else self._room(streams[b], others[b]), costs.only(b)
                 if not rooms:
-                    one = group.costs([pick[b]], beside.only([b]), [weights[b]], [room], self.current)
+                    one = self._costs(group, pick[b : b + 1], beside.only([b]), [room], rent)
                 there = best if rooms else solve(one)[0]
                 self._within[key] = self._squeezed((group, one, (0, pick[b]), there, room), rows)
             found[b] = self._within[key]
         return [best.row if best else None for best in found]
+
+    def _costs(
+        self, group: Group, pick: Sequence[int], beside: Crowd, rooms: Sequence[Room] | None, rent: Rent | None
+    ) -> Costs:
+        weights = [self.weights.get(group.streams[b], 1.0) for b in pick]
+        costs = group.costs(pick, beside, weights, rooms, self.current)
+        return costs if rent is None else rent(costs, [group.own(b) for b in pick])
 
     def _room(self, stream: str, others: Rows) -> Room:
         return room_in(self.scene.table, stream, self.loaded, others)
@@ -179,9 +191,18 @@ class Turn:
 
         return judge
 
-    def _met(self, group: Group, costs: Costs, places: tuple[int, int], best: Best | None, beside: Crowd) -> Fitted:
-        weight = self.weights.get(group.streams[places[1]], 1.0)
-        return self.scene.met(group, costs, places, best, others=lambda: beside.parts(places[0]), weight=weight)
+    def _met(
+        self,
+        group: Group,
+        costs: Costs,
+        places: tuple[int, int],
+        best: Best | None,
+        beside: Crowd,
+        *,
+        most: int = STEPS,
+    ) -> Fitted:
+        weight, others = self.weights.get(group.streams[places[1]], 1.0), (lambda: beside.parts(places[0]))
+        return self.scene.met(group, costs, places, best, others=others, weight=weight, most=most)
 
     def _crowd(self, streams: Sequence[str], rows: Rows) -> Crowd:
         """What each of `streams` finds where it may go."""
@@ -254,8 +275,8 @@ class Turn:
         if not 1 <= len(self.free) <= COMPANY or not 0 < slack < float("inf"):
             return None
         self.bounded = True
-        if len(self.free) == 1:
-            return self._beside_those_that_stay(self.free[0])
+        if len(self.free) == 1:  # of one alone all is known
+            return None if self._silent else self._beside_those_that_stay(self.free[0])
         order, parts, near = list[str](), list[Choices](), self.near()
         for at, group in enumerate(scene.groups):
             mine = [s for s in self.free if scene.at[s][0] == at]

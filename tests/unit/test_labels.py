@@ -1,5 +1,8 @@
 """One stream where memory is short: nodes that are left out, and what is loaded already."""
 
+import importlib
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise, product
 
 import numpy as np
@@ -48,9 +51,9 @@ def test_what_rows_over_a_node_cost_at_least(seed):
     assert (through <= least * (1 + 1e-9)).all() and through.min() == pytest.approx(Prices(chain, prices).least_us)
 
 
-def periods(count):
+def periods(count, size=SHORT):
     """What is short of memory in one period after the other, moved each time to where the plan is."""
-    made, seen, intake, current = problem(SHORT), reports(SHORT), Intake(SHORT), {}
+    made, seen, intake, current = problem(size), reports(size), Intake(size), {}
     planner = Planner(made)
     for period in range(count):
         scene = intake.snapshot(period, next(seen))
@@ -90,3 +93,17 @@ def test_the_bound_knows_what_stays_loaded_until_the_move_is_over():
         assert plan.bound_us <= total * (1 + 1e-6) and Planner(made).fits(plan.rows, current)
         gaps.append(total / plan.bound_us - 1)
     assert (np.array(gaps) < 1e-6).mean() > 0.8 and max(gaps) < 0.05
+
+
+def test_one_stream_that_nobody_hears_is_sought_once(monkeypatch):
+    sought = []
+    for module, name in (("scene", "fitted"), ("scene", "cheapest"), ("turns", "solve")):
+        ask = getattr(importlib.import_module(f"controller.{module}"), name)
+        asked = partial(lambda ask, *args: sought.append(1) or ask(*args), ask)
+        monkeypatch.setattr(f"controller.{module}.{name}", asked)
+    found = []
+    for *_, plan in periods(24, replace(SHORT, room=0.15)):
+        found.append(len(sought))
+        sought.clear()
+        assert plan.rows
+    assert max(found) == 1 and sum(found) > 12
