@@ -24,7 +24,7 @@ from controller.programme import Best
 from controller.table import Floats, Row
 from controller.tight import GUESS, PROVEN, Part, Prices, Tight, climb
 
-ROUNDS, FEWER = 8, 3  # of better prices, and where it must be short
+ROUNDS, FEWER = 8, 6  # of better prices, and where it must be short
 STEPS, MORE = 8, 12  # of a search, and of another one with better prices; small chains have more
 ENTRIES, SMALL = 500, 4  # blocks times nodes of a chain that has no more; how many times more at most
 WIDTH = 32  # labels that are gone on with in one step

@@ -23,7 +23,7 @@ NODES = 48  # on which all of them are placed
 ENTRIES = 300  # blocks of all streams times nodes, above which they are not gone through by themselves
 STEPS = 24  # of that
 STEPS_AS_ONE = 12, 8  # of all streams of a model as one
-ROUNDS = 6  # of better prices, for a bound
+ROUNDS, FEWER = 12, 6  # of better prices; and where a bound is all that is sought
 PASSES = 1  # more of them, each with the load of the models as they were placed before
 
 
@@ -54,7 +54,7 @@ class Sharing:
         for _ in range(1 if len(self._models) == 1 else 1 + PASSES):
             chain = end_to_end([self._chain(at, best) for at in range(len(self._models))], self._names)
             judged = None if best else lambda rows: turn.worth(self._rows(rows))
-            rows = self._rows(fitted_together(chain, judged, steps=STEPS_AS_ONE).rows)
+            rows = self._rows(fitted_together(chain, judged, steps=STEPS_AS_ONE, rounds=ROUNDS).rows)
             if not rows or rows == best:
                 break
             turn.scene.forecast.learn(rows.items())
@@ -77,7 +77,7 @@ class Sharing:
         def judged(rows: Sequence[Row]) -> float:
             return turn.worth(dict(zip(self.order, rows, strict=True)))
 
-        found = fitted_together(end_to_end(chains, models), judged, known_us, (STEPS,))
+        found = fitted_together(end_to_end(chains, models), judged, known_us, (STEPS,), ROUNDS)
         return replace(found, least_us=min(found.least_us, self._beyond_us))
 
     @cached_property
@@ -120,7 +120,7 @@ class Sharing:
             best = max(best, total)
             return total, charged.ravel()
 
-        climb(least, np.zeros(choices * len(free)), np.tile(free, choices), lambda: known_us, ROUNDS)
+        climb(least, np.zeros(choices * len(free)), np.tile(free, choices), lambda: known_us, FEWER)
         return min(best, self._beyond_us)
 
     @property
