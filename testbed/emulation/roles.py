@@ -250,8 +250,8 @@ def _spec(plan: Plan, stream: StreamPlan) -> StreamSpec:
 
 
 def _samples(model: ModelPlan, *, numerics: bool) -> Samples:
-    """The inputs that a phone sends in turn, and the unsplit model's answers to them."""
-    held = tensorfile.read(Path(model.answers_file))
+    """The inputs that a phone sends in turn, and the unsplit model's answers to them, none if nothing is computed."""
+    held, right = tensorfile.read(Path(model.answers_file)), range(model.inputs if numerics else 0)
 
     def tensor(name: str) -> Tensor:
         array = held[name]
@@ -259,8 +259,8 @@ def _samples(model: ModelPlan, *, numerics: bool) -> Samples:
 
     return Samples(
         inputs=[tensor(f"input.{i}") for i in range(model.inputs)],
-        answers={i: tensor(f"answer.{i}") for i in range(model.inputs)},
-        tokens={i: held[f"tokens.{i}"].tolist() for i in range(model.inputs) if numerics and f"tokens.{i}" in held},
+        answers={i: tensor(f"answer.{i}") for i in right},
+        tokens={i: held[f"tokens.{i}"].tolist() for i in right if f"tokens.{i}" in held},
         keeps=model.result_cache,
     )
 

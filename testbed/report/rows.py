@@ -148,6 +148,8 @@ def _gap(summary: Summary) -> Cell:
 
 def _answers(summary: Summary) -> Cell:
     answers = summary["answers"]
+    if not answers["checked"]:  # nothing was computed, or nothing came back
+        return Cell(NONE)
     wrong = answers["equal"] != answers["checked"]
     return Cell(f"{answers['equal']} / {answers['checked']}", "bad" if wrong else "")
 

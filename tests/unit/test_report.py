@@ -28,6 +28,12 @@ def shown(summaries: dict, width: int = 80) -> str:
     return capture.get()
 
 
+def test_answers_that_nobody_computes_are_not_called_wrong() -> None:
+    records = [r | {"checked": False, "equal": False} if r["kind"] == "request" else r for r in a_run()]
+    assert "480 / 480" in shown({"joint": summarise(a_run())})
+    assert "0 / 0" not in shown({"joint": summarise(records)})
+
+
 def test_results_of_a_run(tmp_path: Path) -> None:
     summary = write_results(written(tmp_path, a_run()))
     assert {p.name for p in tmp_path.iterdir()} == {
