@@ -27,7 +27,6 @@ from controller.table import Floats, Row, runs
 STEPS = 100  # beginnings that are gone on with
 LEVELS = 8  # of what a node has of a row that comes back to it
 NODES = 4  # that rows come back to, of which it is known what that costs at least
-WORTH = 10  # steps, of fewer it takes longer to know it
 KNEE_US = HORIZON_US * (1 - FULL) / 2  # with a wait above it a node may be where waits grow slower
 KNEE_SQUARE_US = HORIZON_US * (1 - FULL) ** 2  # not with less rate * time^2
 ROUNDING = 1e-9
@@ -80,7 +79,7 @@ def cheapest(one: OneStream, known: Row, steps: int = STEPS) -> tuple[Fitted, in
 
     And how many steps it took.
     """
-    search = _Search(one, steps)
+    search = _Search(one)
     search.take(search.cost_us(known), known)
     number, left = count(), steps
     heap = list[tuple[float, int, int, _Next]]()
@@ -106,14 +105,13 @@ def knee_us(weight: float) -> float:
 
 
 class _Search:
-    def __init__(self, one: OneStream, steps: int = STEPS) -> None:
+    def __init__(self, one: OneStream) -> None:
         self._one, self._costs = one, one.costs
         self._blocks = len(one.costs.kind) - 1
         self._place = {node: k for k, node in enumerate(one.costs.nodes[0].tolist())}
         self._to_come = still_to_pay(one.costs)[1][0]  # (L+1, K)
         self._again: dict[int, Floats] = {}  # by node, (LEVELS, L+1, K) if the row was there already
         self._met: list[int] = []  # the nodes that beginnings came back to, each once
-        self._nodes = NODES if steps >= WORTH else 0
         self.best = Best(float("inf"), ())
 
     @property
@@ -178,7 +176,7 @@ class _Search:
         """(runs, K) what is to come after each run at least, with what coming back to some nodes costs."""
         first = begun.last + 1
         left: Floats = self._to_come[first:].copy()
-        self._again |= {node: self._levels(node) for node in self._met[len(self._again) : self._nodes]}
+        self._again |= {node: self._levels(node) for node in self._met[len(self._again) : NODES]}
         for node, again in self._again.items():
             square = begun.used.get((node, node), NOBODY)[1]
             if level := int(self._level(node, np.array(square))):

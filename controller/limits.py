@@ -91,10 +91,14 @@ class Limits:
 
     def _one_by_one(self, prices: Prices) -> dict[str, Row] | None:
         order, turn = list(self._turn.free), self._turn
+
+        def rent(costs: Costs, own: list[Own]) -> Costs:
+            return rented(costs, own, prices)
+
         for _ in range(ATTEMPTS):
             rows = dict[str, Row]()
             for stream in order:
-                row = turn.responses([stream], rows, lambda costs, own: rented(costs, own, prices))[0]
+                row = turn.responses([stream], rows, rent)[0]
                 if row is None:
                     order = [stream, *(other for other in order if other != stream)]
                     break

@@ -13,7 +13,7 @@ import numpy as np
 
 from controller.chain import Costs, Group, Indices, room_in, run_at
 from controller.cost import speed_now
-from controller.labels import Together, fitted_together
+from controller.labels import FEWER, Together, fitted_together
 from controller.programme import solve
 from controller.table import Floats, Row, Rows, runs
 from controller.tight import Tight, climb, end_to_end, tight
@@ -23,7 +23,7 @@ NODES = 48  # on which all of them are placed
 ENTRIES = 300  # blocks of all streams times nodes, above which they are not gone through by themselves
 STEPS = 24  # of that
 STEPS_AS_ONE = 12, 8  # of all streams of a model as one
-ROUNDS, FEWER = 12, 6  # of better prices; and where a bound is all that is sought
+ROUNDS = 12  # of better prices
 PASSES = 1  # more of them, each with the load of the models as they were placed before
 
 

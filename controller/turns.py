@@ -68,7 +68,7 @@ class Turn:
         if not scene.objective.limited or len(self.free) < 2:
             return False
         alone = {s: found.row for s in self.free if (found := scene.alone[s].best) is not None}
-        return len(alone) < len(self.free) or not self._in_limits(alone)
+        return len(alone) < len(self.free) or not scene.objective.kept(scene.forecast, alone, self.outlook.under)
 
     @property
     def beyond_us(self) -> float:
@@ -91,13 +91,10 @@ class Turn:
             return float("inf")
         return self._within_limits_us(rows)
 
-    def _in_limits(self, rows: Rows) -> bool:
-        return self.scene.objective.kept(self.scene.forecast, rows, self.outlook.under)
-
     def _within_limits_us(self, rows: Rows) -> float:
         """What rows cost, endless over a limit."""
         objective, total = self.scene.objective, self.outlook.total_us(rows)
-        if objective.limited and not self._in_limits(rows):
+        if objective.limited and not objective.kept(self.scene.forecast, rows, self.outlook.under):
             return float("inf")
         return total if objective.latency_alone else total + sum(self.beside_us(rows).values())
 
@@ -141,9 +138,8 @@ class Turn:
         found = solve(costs)
         for b, best in enumerate(found):
             if best is None or self.loaded.overfull({**others[b], streams[b]: best.row}).keys().isdisjoint(best.row):
-                if rent is None or best is None or not self._in_limits({**others[b], streams[b]: best.row}):
-                    most = STEPS if rent is None else BRIEF
-                    found[b] = self._met(group, costs, (b, pick[b]), best, beside, most=most).best
+                most = STEPS if rent is None else BRIEF
+                found[b] = self._met(group, costs, (b, pick[b]), best, beside, most=most).best
                 continue
             key = streams[b], frozenset(others[b].items()), rent
             if key not in self._within:
